@@ -1,0 +1,64 @@
+# Every target sets up what it needs: a fresh clone wants Python 3.11 or newer and `make`, nothing else.
+#   make run [ARGS="--port 9000"] · make test [ARGS="-k promotion"] · make lock [ARGS=--upgrade]
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := run
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+LOCK := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+ARGS ?=
+BENCHES ?= $(wildcard bench/[a-z]*.py)
+
+.PHONY: run test test-system check format lock bench clean
+
+run: $(VENV)/.run ## Serve on 127.0.0.1:8484
+	@exec $(BIN)/refrain serve $(ARGS) # exec: a signal must reach the server, not a shell around it
+
+test: $(VENV)/.dev ## Unit, contract, integration and architecture tests
+	@$(BIN)/python -m pytest tests --ignore=tests/system $(ARGS)
+
+test-system: $(VENV)/.dev ## The real program, driven from outside
+	@scripts/system-packages
+	@$(BIN)/python -m pytest tests/system $(ARGS)
+
+check: $(VENV)/.dev ## Everything that can be said without running it
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+format: $(VENV)/.dev ## Rewrite to the house style
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+lock: $(VENV)/.dev ## Pin requirements/*.in with hashes; ARGS=--upgrade for new versions
+	@$(LOCK) $(ARGS) --output-file requirements/run.txt requirements/run.in requirements/build.in
+	@$(LOCK) $(ARGS) --output-file requirements/dev.txt requirements/dev.in
+
+bench: $(VENV)/.dev ## Every measurement in bench/, or those in BENCHES
+	@for script in $(BENCHES); do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
+
+clean: ## Leave only what is in the repository
+	@rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is touched last, so that a set-up that was interrupted is taken up again.
+$(VENV)/.made: scripts/make-venv
+	@scripts/make-venv $(VENV)
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.made requirements/run.txt pyproject.toml
+	@echo "Installing what the gateway needs (requirements/run.txt)"
+	@$(PIP) install --require-hashes --requirement requirements/run.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements/dev.txt
+	@echo "Installing what tests and checks need (requirements/dev.txt)"
+	@$(PIP) install --require-hashes --requirement requirements/dev.txt
+	@touch $@

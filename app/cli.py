@@ -1,0 +1,150 @@
+"""The command line: serve, check, sim, cache purge."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+
+from app.version import VERSION
+from cache.errors import StoreError
+from cache.folders import default_root, running_sockets
+from cache.keys import scope_of
+from cache.purge import purge
+from cache.redis import RedisTarget
+from config.advice import warnings
+from config.describe import describe
+from config.loading import SettingsError, load
+from config.settings import Settings
+from runtime import logs
+from upstream.simulator import Behaviour, BehaviourError
+
+USAGE_ERROR = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status: 0 done, 1 failed, 2 not understood."""
+    args = _parser().parse_args(argv)
+    try:
+        status: int = args.run(args)
+        return status
+    except SettingsError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        return 130
+
+
+def _serve(args: argparse.Namespace) -> int:
+    from app.serving import run  # what a `check` does not need is not loaded for it
+
+    settings = load(os.environ, _flags(args))
+    if settings.web_concurrency > 1:
+        raise SettingsError(
+            ["This version serves with one worker: leave WEB_CONCURRENCY and --workers at 1."]
+        )
+    logs.configure()
+    for warning in warnings(settings):
+        print(f"Warning: {warning}", file=sys.stderr)
+    try:
+        return run(settings)
+    except OSError as error:
+        print(f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}.", file=sys.stderr)
+        return 1
+
+
+def _check(args: argparse.Namespace) -> int:
+    flags = _flags(args)
+    settings = load(os.environ, flags)
+    lines = describe(settings, os.environ, flags)
+    width = max(len(line.name) for line in lines)
+    for line in lines:
+        print(f"{line.name:<{width}}  {line.value:<24}  {line.origin:<12}  {line.scope:<8}  {line.what}")
+    for warning in warnings(settings):
+        print(f"Warning: {warning}")
+    return 0
+
+
+def _sim(args: argparse.Namespace) -> int:
+    from app.listening import listen
+    from app.simulate import inherited, simulate
+
+    try:
+        behaviour = Behaviour(**{spec.name: getattr(args, spec.name) for spec in fields(Behaviour)})
+        sock = inherited(args.fd) if args.fd is not None else listen(args.host, args.port)
+    except (BehaviourError, OSError) as error:
+        print(error, file=sys.stderr)
+        return USAGE_ERROR
+    host, port = sock.getsockname()[:2]
+    print(f"The simulated model is at http://{host}:{port}/v1", flush=True)
+    simulate(behaviour, sock)
+    return 0
+
+
+def _purge(args: argparse.Namespace) -> int:
+    settings = load(os.environ)
+    scope = None if args.tenant is None else scope_of(args.tenant)
+    try:
+        purged = sum(asyncio.run(purge(target, scope)) for target in _targets(settings))
+    except StoreError as error:
+        print(f"Redis did not go along: {error}.", file=sys.stderr)
+        return 1
+    print(f"{purged} answers purged; running processes may serve their own copies for 5 s more.")
+    return 0
+
+
+def _targets(settings: Settings) -> list[RedisTarget]:
+    if settings.redis_url is not None:
+        return [RedisTarget(settings.redis_url.get_secret_value())]
+    return [RedisTarget.unix(path) for path in running_sockets(default_root(), str(settings.port))]
+
+
+def _flags(args: argparse.Namespace) -> dict[str, str]:
+    named = {"host": args.host, "port": args.port, "web_concurrency": args.workers}
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="refrain", description="An HTTP chatbot gateway.")
+    parser.add_argument("--version", action="version", version=f"refrain {VERSION}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    for name, run, text in (
+        ("serve", _serve, "run the gateway"),
+        ("check", _check, "show the effective settings, where they come from, and what looks wrong"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--host", help="address to listen on (127.0.0.1)")
+        command.add_argument("--port", help="port to listen on (PORT, 8484)")
+        command.add_argument("--workers", help="worker processes (WEB_CONCURRENCY, 1)")
+        command.set_defaults(run=run)
+
+    sim = commands.add_parser("sim", help="run the simulated model")
+    sim.add_argument("--host", default="127.0.0.1")
+    sim.add_argument("--port", type=int, default=8485)
+    sim.add_argument("--fd", type=int, help=argparse.SUPPRESS)
+    for spec in fields(Behaviour):
+        sim.add_argument(
+            "--" + spec.name.replace("_", "-"),
+            type=spec.metadata["kind"],
+            default=spec.default,
+            metavar="N",
+            help=f"{spec.metadata['help']} ({spec.default:g})",
+        )
+    sim.set_defaults(run=_sim)
+
+    cache = commands.add_parser("cache", help="the answer cache").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    purging = cache.add_parser("purge", help="forget all answers, or those of one tenant")
+    purging.add_argument("--tenant")
+    purging.set_defaults(run=_purge)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""A streaming connection: writes piece by piece, notices that its client left, is cut if it stalls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from app import sse
+from app.exchange import Exchange, Headers
+from app.pulse import Pulse
+from broadcast.subscription import Subscription
+from runtime.supervisor import Supervisor
+from upstream.chunk import Chunk
+
+#: A stream is never silent for longer, also while its request is queued.
+SILENCE_S: Final = 10.0
+
+
+class Connections:
+    """All open streams. `send_timeout_s` bounds one write; `len()` is how many are open."""
+
+    def __init__(self, supervisor: Supervisor, pulse: Pulse, send_timeout_s: float) -> None:
+        self._supervisor = supervisor
+        self._pulse = pulse
+        self.send_timeout_s = send_timeout_s
+        self.cut = 0
+        self._none_open = asyncio.Event()
+        self._none_open.set()
+
+    def __len__(self) -> int:
+        return len(self._pulse)
+
+    async def quiet(self) -> None:
+        """Until no stream is open."""
+        await self._none_open.wait()
+
+    @contextmanager
+    def watch(self, exchange: Exchange, subscription: Subscription[Chunk]) -> Iterator[Connection]:
+        """Around the life of one stream: its subscription is closed the moment the client leaves."""
+        connection = Connection(exchange, subscription, self)
+        watcher = self._supervisor.spawn("watch", connection.until_gone())
+        self._pulse.add(connection)
+        self._none_open.clear()
+        try:
+            yield connection
+        finally:
+            self._pulse.discard(connection)
+            if not len(self):
+                self._none_open.set()
+            watcher.cancel()
+            subscription.close()
+
+
+class Connection:
+    """State: when the write under way began, and when the last one ended."""
+
+    def __init__(self, exchange: Exchange, subscription: Subscription[Chunk], owner: Connections) -> None:
+        self._exchange = exchange
+        self._subscription = subscription
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._sending_since: float | None = None
+        self._last_sent = self._loop.time()
+        self.waiting = True  #: its request waits: look for a change at every beat
+
+    @property
+    def silent(self) -> bool:
+        return self._loop.time() - self._last_sent >= SILENCE_S
+
+    async def open(self, headers: Headers) -> None:
+        """The 200. From here on nothing but the stream itself can tell the client anything."""
+        await self._send({"type": "http.response.start", "status": 200, "headers": [*sse.HEADERS, *headers]})
+
+    async def write(self, data: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def close(self, data: bytes = b"") -> None:
+        """The last piece and the proper end of the body, in one write."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+
+    async def _send(self, message: dict[str, object]) -> None:
+        # A server's send() says nothing when the client has left: `closed` is how we know.
+        if self._subscription.closed:
+            return
+        self._sending_since = self._loop.time()
+        try:
+            await self._exchange.send(message)
+        finally:
+            self._sending_since = None
+            self._last_sent = self._loop.time()
+
+    async def until_gone(self) -> None:
+        while (await self._exchange.receive())["type"] != "http.disconnect":
+            pass
+        self._subscription.close()
+
+    def beat(self, now: float) -> None:
+        since = self._sending_since
+        if since is not None:
+            if now - since > self._owner.send_timeout_s:
+                self._owner.cut += 1
+                self._subscription.close()
+                self._exchange.abort()
+        elif self.waiting or now - self._last_sent >= SILENCE_S:
+            self._subscription.wake()

@@ -1,0 +1,56 @@
+"""Where a reader starts: decided before the headers go out, from `Last-Event-ID` or `?after=`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import parse_qs
+
+from app import sse
+from app.exchange import Exchange
+from chatbot.record import Record
+from runtime.errors import BadCursor, HistoryGone
+
+_CURSOR: Final = re.compile(r"(\d{1,16})-(\d{1,9})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The reader has seen everything up to `seq`. `reset`: what it has is of an older epoch, and void.
+    `over`: it has seen the end as well."""
+
+    seq: int = 0
+    reset: bool = False
+    over: bool = False
+
+
+def start_of(exchange: Exchange, record: Record) -> Start:
+    """Raises BadCursor or HistoryGone; never silently a full replay."""
+    given = _given(exchange)
+    log = record.broadcast.log
+    if given is None:
+        seq, reset = 0, False
+    else:
+        epoch, seq = given
+        if record.claim.ended is not None and given == sse.terminal_id(record):
+            return Start(over=True)
+        reset = epoch < log.epoch
+        if epoch > log.epoch or (not reset and seq > log.seq):
+            raise BadCursor()
+    if log.overflowed and not record.alone:
+        raise HistoryGone()
+    return Start(0 if reset else seq, reset)
+
+
+def _given(exchange: Exchange) -> tuple[int, int] | None:
+    text = exchange.header(b"last-event-id")
+    if not text:
+        query = parse_qs(exchange.scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        if "after" not in query:
+            return None
+        text = query["after"][0]
+    match = _CURSOR.fullmatch(text)
+    if match is None:
+        raise BadCursor()
+    return int(match.group(1)), int(match.group(2))

@@ -1,0 +1,217 @@
+"""The gateway: every part of one process, built once and in one place.
+
+Each limit exists once: a semaphore per object would multiply it. Nothing here reads the environment;
+nothing below here reads settings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from admission import Stage
+from app.auth import Auth
+from app.connection import Connections
+from app.observer import PipelineObserver
+from app.parsing import with_model
+from app.pulse import Pulse
+from app.saturation import SaturationWatch
+from broadcast.answering import Answering
+from broadcast.broadcast import Broadcast
+from broadcast.claim import ClaimTimers
+from broadcast.manager import Bounds, BroadcastManager
+from broadcast.sealing import Sealing
+from cache.fastlane import FastLane
+from cache.keys import SharingKeys
+from cache.redis import RedisConnection, RedisTarget
+from cache.store import RedisAnswerStore
+from chatbot.manager import ChatManager
+from chatbot.records import Records
+from chatbot.request import ChatRequest
+from config.settings import Settings
+from processing.flights import Flights
+from processing.hook import HookStep
+from processing.planning import PlanningStep
+from processing.preparer import Preparer, Step
+from runtime.metrics import Metrics
+from runtime.supervisor import Supervisor
+from upstream.chunk import Chunk
+from upstream.client import ModelClient
+from upstream.deadlines import Timeouts
+from upstream.hook import PreparationHook
+from upstream.retry import RetryPolicy
+
+#: Pooled upstream connections beside those of the two LLM stages: for /models and for closing ones.
+SPARE_CONNECTIONS = 4
+#: A running answer is shared up to so many times the size of the largest that is cached.
+LOG_FACTOR = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where this process finds what it needs; decided before it starts. `simulated`: the model is ours."""
+
+    upstream_url: str
+    redis: RedisTarget
+    simulated: bool = False
+
+
+class Gateway:
+    """All parts of one process. `start` and `close` are the lifespan's."""
+
+    def __init__(self, settings: Settings, addresses: Addresses, on_crash: Callable[[str], None]) -> None:
+        s = settings
+        self.settings = s
+        self.addresses = addresses
+        self.state = "starting"
+        self.upstream_calls = 0  #: that have ended
+        self.max_body_bytes = s.max_body_bytes
+        self.metrics = metrics = Metrics()
+        self.supervisor = Supervisor(on_crash)
+        self.auth = Auth(
+            {entry.key.get_secret_value(): entry.tenant for entry in s.api_keys},
+            s.admin_key.get_secret_value() if s.admin_key else None,
+        )
+        self.pulse = Pulse()
+        self.connections = Connections(self.supervisor, self.pulse, s.send_timeout_s)
+
+        self.leaders = self._stage("leaders", s.max_concurrent_leaders, s.queue_size)
+        self.followers = self._stage("followers", s.max_concurrent_followers, s.queue_size)
+        self.llm_streams = self._stage("llm_streams", s.max_concurrent_llm_streams, None)
+        self.llm_calls = self._stage("llm_calls", s.max_concurrent_llm_calls, None)
+        self.stages = (self.leaders, self.followers, self.llm_streams, self.llm_calls)
+        self.saturation = SaturationWatch(self.stages)
+
+        self._redis = RedisConnection(addresses.redis, on_error=self._redis_error)
+        self.lane = FastLane(
+            RedisAnswerStore(self._redis, s.cache_max_entry_bytes),
+            workers=s.cache_workers,
+            queue_size=s.queue_size,
+            local_bytes=s.local_cache_bytes,
+            enabled=s.cache_ttl_s > 0,
+            on_wait=metrics.stage_wait["cache"].observe,
+            on_error=self._redis_error,
+        )
+        self.retry = RetryPolicy(_now)
+        self.client = ModelClient(
+            addresses.upstream_url,
+            s.openai_api_key.get_secret_value() if s.openai_api_key else None,
+            supervisor=self.supervisor,
+            connections=s.max_concurrent_llm_streams + s.max_concurrent_llm_calls + SPARE_CONNECTIONS,
+            timeouts=Timeouts(
+                first_token=s.first_token_timeout_s, idle=s.stream_idle_timeout_s, total=s.stream_timeout_s
+            ),
+            cumulative=s.upstream_cumulative,
+            on_call=self._upstream_call,
+        )
+        self._hook: PreparationHook | None = None
+        if s.prepare_url is not None:
+            self._hook = PreparationHook(s.prepare_url.get_secret_value(), s.max_concurrent_leaders)
+        flights: Flights[Broadcast[Chunk]] = Flights()
+        max_log_bytes = LOG_FACTOR * s.cache_max_entry_bytes
+        self.broadcasts = BroadcastManager(
+            flights,
+            self.leaders,
+            self.llm_streams,
+            Preparer(self._steps()),
+            Answering(
+                self.client,
+                self.llm_streams,
+                self.retry,
+                slot_s=s.slot_timeout_s,
+                max_log_bytes=max_log_bytes,
+            ),
+            Sealing(self.lane, s.cache_ttl_s),
+            self.supervisor,
+            Bounds(
+                max_pending=s.max_pending,
+                max_log_bytes=max_log_bytes,
+                queue_s=s.queue_timeout_s,
+                slot_s=s.slot_timeout_s,
+                prepare_s=s.prepare_timeout_s,
+            ),
+            finish_unwatched=s.abandon_policy == "finish",
+        )
+        self.records = Records(s.retention_s, s.retention_bytes)
+        self.observer = PipelineObserver(metrics)
+        self.manager = ChatManager(
+            self._keys(),
+            self.lane,
+            flights,
+            self.followers,
+            self.broadcasts,
+            self.records,
+            ClaimTimers(
+                queue_s=s.queue_timeout_s,
+                slot_s=s.slot_timeout_s,
+                subscribe_s=s.subscribe_timeout_s,
+                grace_s=s.abandon_grace_s,
+            ),
+            self.observer,
+        )
+
+    async def with_default_model(self, request: ChatRequest) -> ChatRequest:
+        """The request itself, or, where it names no model, the same for the upstream's first."""
+        if request.body.get("model"):
+            return request
+        return with_model(request, await self.client.default_model())
+
+    # -- lifespan -----------------------------------------------------------------------------
+    async def start(self) -> None:
+        self.lane.start(self.supervisor)
+        self.supervisor.own("pulse", self.pulse.run())
+        self.supervisor.own("saturation", self.saturation.run())
+        self.state = "ready"
+
+    def begin_drain(self) -> None:
+        """Readiness first, then the door: whoever balances the load is told before anybody is refused."""
+        self.state = "draining"
+        self.manager.begin_drain()
+
+    async def close(self) -> None:
+        """After the last answer: the tasks, then what they used."""
+        self.lane.close()
+        await self.supervisor.close()
+        if self._hook is not None:
+            await self._hook.close()
+        await self.client.close()
+        await self._redis.close()
+
+    # -- building -----------------------------------------------------------------------------
+    def _stage(self, name: str, capacity: int, max_waiting: int | None) -> Stage:
+        return Stage(name, capacity, max_waiting, on_wait=self.metrics.stage_wait[name].observe)
+
+    def _steps(self) -> list[Step]:
+        """Preparation in order; a plain proxied request has no step."""
+        steps: list[Step] = []
+        if self._hook is not None:
+            steps.append(HookStep(self._hook))
+        if self.settings.prepare_model is not None:
+            steps.append(PlanningStep(self.settings.prepare_model, self.client, self.llm_calls, self.retry))
+        return steps
+
+    def _keys(self) -> SharingKeys:
+        s = self.settings
+        return SharingKeys(
+            share_globally=s.share_scope == "global",
+            normalize_loosely=s.key_normalization == "loose",
+            fingerprint=(
+                # A simulated model's address changes with each start; its answers do not.
+                "simulated" if self.addresses.simulated else self.addresses.upstream_url,
+                s.prepare_url.get_secret_value() if s.prepare_url else "",
+                s.prepare_model or "",
+                str(int(s.upstream_cumulative)),
+            ),
+        )
+
+    def _redis_error(self, op: str) -> None:
+        self.metrics.redis_errors.labels(op).inc()
+
+    def _upstream_call(self, outcome: str) -> None:
+        self.upstream_calls += 1
+        self.metrics.upstream_calls[outcome].inc()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

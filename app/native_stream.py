@@ -1,0 +1,63 @@
+"""The native stream: a request's events as SSE, from a cursor on, ending in exactly one terminal event."""
+
+from __future__ import annotations
+
+from app import sse
+from app.connection import Connection, Connections
+from app.cursor import Start
+from app.exchange import Exchange, Headers
+from broadcast.subscription import Subscription
+from chatbot.manager import ChatManager
+from chatbot.record import Progress, Record
+from upstream.chunk import Chunk
+
+
+async def stream(
+    exchange: Exchange,
+    connections: Connections,
+    manager: ChatManager,
+    record: Record,
+    start: Start,
+    headers: Headers,
+) -> None:
+    """Write the stream until its end, or until the client leaves or is cut."""
+    broadcast = record.broadcast
+    subscription: Subscription[Chunk] = Subscription(broadcast.log, broadcast.log.index_after(start.seq))
+    with connections.watch(exchange, subscription) as connection, manager.reading(record, subscription):
+        await connection.open(headers)
+        opening = sse.priming(broadcast.log.epoch, start.seq)
+        if start.reset:
+            opening += sse.reset(broadcast.log.epoch)
+        await _run(connection, subscription, manager, record, opening)
+
+
+async def _run(
+    connection: Connection,
+    subscription: Subscription[Chunk],
+    manager: ChatManager,
+    record: Record,
+    data: bytes,
+) -> None:
+    shown: Progress | None = None
+    while not subscription.closed:
+        ended = record.claim.ended
+        if ended is not None:
+            # What others get after a request's own end is not its own any more.
+            rest = b"" if record.alone else subscription.take(sse.native_form)
+            await connection.close(data + rest + sse.terminal(record))
+            return
+        if connection.waiting:
+            progress = manager.progress(record)
+            if progress != shown:
+                data += sse.status(progress)
+                shown = progress
+            connection.waiting = progress.stage != "streaming"
+        data += subscription.take(sse.native_form)
+        if not data and connection.silent:
+            data = sse.PING
+        if data:
+            await connection.write(data)
+            data = b""
+        await subscription.wait()
+        # A retry or a deserted queue brings a running stream back to waiting.
+        connection.waiting = connection.waiting or not record.broadcast.live

@@ -1,0 +1,75 @@
+"""The native routes: submit, subscribe, status, cancel. See docs/api.md."""
+
+from __future__ import annotations
+
+from starlette.routing import BaseRoute, Route
+
+from app import native_stream
+from app.body import read_json
+from app.cursor import start_of
+from app.exchange import Endpoint, Exchange
+from app.gateway import Gateway
+from app.openai_answer import cache_status, server_timing
+from app.parsing import native_request
+from app.sse import HEADERS
+from chatbot.manager import NATIVE
+from chatbot.ticket import Ticket
+
+
+class ChatRoutes:
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def routes(self) -> list[BaseRoute]:
+        return [
+            Route("/chat", Endpoint(self.submit), methods=["POST"]),
+            Route("/chat/{id}/stream", Endpoint(self.stream), methods=["GET"]),
+            Route("/chat/{id}/cancel", Endpoint(self.cancel), methods=["POST"]),
+            Route("/chat/{id}", Endpoint(self.status), methods=["GET"]),
+        ]
+
+    async def submit(self, exchange: Exchange) -> None:
+        """202 with the new record, 200 with the old one where the request_id is known."""
+        gateway = self._gateway
+        tenant = gateway.auth.tenant(exchange)
+        body = await read_json(exchange, gateway.max_body_bytes)
+        request = await gateway.with_default_model(native_request(exchange, body))
+        ticket = Ticket.issue(tenant, request.priority)
+        record, new = await gateway.manager.submit(request, ticket, NATIVE)
+        progress = gateway.manager.progress(record)
+        id = record.ticket.id
+        await exchange.json(
+            202 if new else 200,
+            {
+                "id": id,
+                "status": progress.status,
+                "role": record.role.value,
+                "stream_url": f"/chat/{id}/stream?ticket={gateway.auth.ticket(tenant, id)}",
+                "queue_position": progress.queue_position,
+            },
+        )
+
+    async def stream(self, exchange: Exchange) -> None:
+        gateway = self._gateway
+        tenant = gateway.auth.reader(exchange, exchange.id)
+        record = gateway.manager.find(exchange.id, tenant)
+        start = start_of(exchange, record)
+        if start.over:
+            # 204 is what stops an EventSource that has seen the end.
+            await exchange.respond(204)
+            return
+        headers = [(b"cache-status", cache_status(record)), (b"x-refrain-id", exchange.id.encode())]
+        if timing := server_timing(record):
+            headers.append((b"server-timing", timing))
+        if exchange.head:
+            await exchange.respond(200, b"", [*HEADERS, *headers])
+            return
+        await native_stream.stream(exchange, gateway.connections, gateway.manager, record, start, headers)
+
+    async def status(self, exchange: Exchange) -> None:
+        record = self._gateway.manager.find(exchange.id, self._gateway.auth.tenant(exchange))
+        await exchange.json(200, self._gateway.manager.snapshot(record))
+
+    async def cancel(self, exchange: Exchange) -> None:
+        record = self._gateway.manager.cancel(exchange.id, self._gateway.auth.tenant(exchange))
+        await exchange.json(200, self._gateway.manager.snapshot(record))

@@ -1,0 +1,45 @@
+"""The OpenAI routes: any OpenAI client works by changing its base URL."""
+
+from __future__ import annotations
+
+from starlette.routing import BaseRoute, Route
+
+from app import openai_answer
+from app.body import read_json
+from app.exchange import Endpoint, Exchange
+from app.gateway import Gateway
+from app.parsing import openai_request
+from chatbot.manager import OPENAI
+from chatbot.ticket import Ticket
+
+
+class OpenAIRoutes:
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def routes(self) -> list[BaseRoute]:
+        return [
+            Route("/v1/chat/completions", Endpoint(self.complete), methods=["POST"]),
+            Route("/v1/models", Endpoint(self.models), methods=["GET"]),
+        ]
+
+    async def complete(self, exchange: Exchange) -> None:
+        """Submit and subscribe in one request, through the same stages."""
+        gateway = self._gateway
+        tenant = gateway.auth.tenant(exchange)
+        body = await read_json(exchange, gateway.max_body_bytes)
+        asked = openai_request(exchange, body)
+        request = await gateway.with_default_model(asked.request)
+        ticket = Ticket.issue(tenant, request.priority)
+        record, _ = await gateway.manager.submit(request, ticket, OPENAI)
+        if asked.stream:
+            await openai_answer.stream(
+                exchange, gateway.connections, gateway.manager, record, asked.include_usage
+            )
+        else:
+            await openai_answer.whole(exchange, gateway.connections, gateway.manager, record)
+
+    async def models(self, exchange: Exchange) -> None:
+        self._gateway.auth.tenant(exchange)
+        models = await self._gateway.client.models()
+        await exchange.json(200, {"object": "list", "data": models})

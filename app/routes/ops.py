@@ -1,0 +1,104 @@
+"""The operator's routes: health, readiness, metrics, the pipeline, and a plain first page."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import msgspec
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from sse_starlette.sse import AppStatus, EventSourceResponse
+
+from app.gateway import Gateway
+from app.snapshot import pipeline, stage_readings
+
+#: Seconds between two frames of `/pipeline/stream`: at most four a second.
+FRAME_S: Final = 0.25
+SEND_TIMEOUT_S: Final = 10.0
+
+
+def ops_router(gateway: Gateway) -> APIRouter:
+    """Health is open to all; what shows the traffic needs the admin key, where one is configured."""
+    # Its default ends live streams a moment after SIGTERM, while ours drain.
+    AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
+
+    def admin(request: Request) -> None:
+        gateway.auth.require_admin(request.headers.get("authorization", ""))
+
+    router = APIRouter()
+    guarded = APIRouter(dependencies=[Depends(admin)])
+
+    @router.get("/healthz", tags=["operations"])
+    async def healthz() -> dict[str, str]:
+        """The process can serve. Full pools are not ill health."""
+        return {"status": "ok"}
+
+    @router.get("/readyz", tags=["operations"])
+    async def readyz() -> Response:
+        """503 only while starting or draining, or when a part of the process has died."""
+        return await _readiness(gateway)
+
+    @guarded.get("/metrics", tags=["operations"])
+    async def metrics() -> Response:
+        """Prometheus text format."""
+        gateway.metrics.subscribers.set(len(gateway.connections))
+        gateway.metrics.broadcasts.set(len(gateway.broadcasts.running))
+        gateway.metrics.upstream_in_flight.set(gateway.client.stats().in_flight)
+        return Response(gateway.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @guarded.get("/pipeline", tags=["operations"])
+    async def snapshot() -> dict[str, Any]:
+        """Every stage, every broadcast, and the totals since the start."""
+        return pipeline(gateway)
+
+    @guarded.get("/pipeline/stream", tags=["operations"], response_class=EventSourceResponse)
+    async def snapshots() -> EventSourceResponse:
+        """The same as SSE, at most four times a second."""
+        return EventSourceResponse(
+            _frames(gateway),
+            ping=10,
+            send_timeout=SEND_TIMEOUT_S,
+            sep="\n",
+            headers={"x-accel-buffering": "no"},
+        )
+
+    @guarded.get("/", tags=["operations"], response_class=PlainTextResponse)
+    async def page() -> str:
+        """What runs here and where to go on."""
+        return _page(gateway)
+
+    gateway.metrics.watch_stages(lambda: stage_readings(gateway))
+    router.include_router(guarded)
+    return router
+
+
+async def _readiness(gateway: Gateway) -> Response:
+    if gateway.state != "ready" or not gateway.supervisor.healthy:
+        state = gateway.state if gateway.supervisor.healthy else "failed"
+        return JSONResponse({"status": state}, 503, {"retry-after": "1"})
+    reachable = {"redis": gateway.lane.healthy, "upstream": await gateway.client.reachable()}
+    components = {name: "ok" if ok else "unreachable" for name, ok in reachable.items()}
+    return JSONResponse({"status": "ok" if all(reachable.values()) else "degraded", "components": components})
+
+
+async def _frames(gateway: Gateway) -> AsyncIterator[dict[str, str]]:
+    while gateway.state == "ready":
+        yield {"event": "pipeline", "data": msgspec.json.encode(pipeline(gateway)).decode()}
+        await asyncio.sleep(FRAME_S)
+
+
+def _page(gateway: Gateway) -> str:
+    model = "the built-in simulated model" if gateway.addresses.simulated else gateway.addresses.upstream_url
+    return f"""Refrain: an HTTP chatbot gateway. Answers come from {model}.
+
+POST /chat                    submit a question, get an id and a stream_url
+GET  /chat/{{id}}/stream        subscribe by SSE, resume by Last-Event-ID
+GET  /chat/{{id}}               status and text so far
+POST /chat/{{id}}/cancel        cancel
+POST /v1/chat/completions     the same for any OpenAI client
+GET  /v1/models
+GET  /pipeline                every stage now, /pipeline/stream as SSE
+GET  /metrics /healthz /readyz /openapi.json
+"""

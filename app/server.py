@@ -1,0 +1,98 @@
+"""One gateway process under uvicorn: its configuration, its signals, its drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import uvicorn
+
+from app.gateway import Gateway
+from app.listening import BACKLOG
+from app.protocol import GuardedProtocol
+from runtime.errors import Draining
+
+log = logging.getLogger("refrain.server")
+
+KEEP_ALIVE_S: Final = 75
+#: After the drain: how long the last bytes may take to leave.
+FLUSH_S: Final = 2.0
+
+
+def configuration(app: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=GuardedProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=round(FLUSH_S),
+        backlog=BACKLOG,
+    )
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, whose end is decided here: it stops only when the drain is over."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway, drain_timeout_s: float) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+        self._drain_timeout_s = drain_timeout_s
+        self._interrupted = False
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """SIGTERM and the first Ctrl-C drain; more SIGTERMs change nothing, a second Ctrl-C ends at once."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self.begin_drain)
+        loop.add_signal_handler(signal.SIGINT, self._interrupt)
+        try:
+            yield
+        finally:
+            loop.remove_signal_handler(signal.SIGTERM)
+            loop.remove_signal_handler(signal.SIGINT)
+
+    def begin_drain(self) -> None:
+        gateway = self._gateway
+        if not gateway.supervisor.healthy:
+            # A part of it is dead: nothing that runs can be trusted to finish.
+            gateway.begin_drain()
+            gateway.broadcasts.end_all(Draining())
+            self.should_exit = True
+        elif not gateway.manager.draining:
+            gateway.begin_drain()
+            gateway.supervisor.spawn("drain", self._drain())
+
+    def _interrupt(self) -> None:
+        if self._interrupted:
+            self.should_exit = self.force_exit = True
+            for task in list(self.server_state.tasks):
+                task.cancel()
+        self._interrupted = True
+        self.begin_drain()
+
+    async def _drain(self) -> None:
+        """The socket stays open: new work is refused by name, streams of running requests are served."""
+        gateway = self._gateway
+        log.info("draining", extra={"running": len(gateway.broadcasts.running)})
+        try:
+            async with asyncio.timeout(self._drain_timeout_s):
+                await gateway.broadcasts.quiet()
+                await gateway.connections.quiet()
+        except TimeoutError:
+            log.warning("drain timed out", extra={"running": len(gateway.broadcasts.running)})
+            gateway.broadcasts.end_all(Draining())
+        try:
+            async with asyncio.timeout(FLUSH_S):
+                await gateway.connections.quiet()
+        except TimeoutError:
+            log.warning("readers left behind", extra={"connections": len(gateway.connections)})
+        self.should_exit = True

@@ -1,0 +1,116 @@
+"""`refrain serve`: what one instance consists of, started in order and stopped in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from app.gateway import Addresses
+from app.listening import listen
+from app.main import create_app
+from app.server import Server, configuration
+from app.simulate import SimulatorChild
+from cache.embedded import EmbeddedRedis, NoServer
+from cache.folders import FolderError
+from cache.redis import RedisTarget
+from config.settings import Settings
+from runtime.supervisor import Supervisor
+
+
+async def serve(settings: Settings) -> int:
+    """Run until told to stop; the exit status. Raises OSError if the address cannot be had."""
+    sock = listen(settings.host, settings.port)
+    supervisor = Supervisor(on_crash=lambda name: signal.raise_signal(signal.SIGTERM))
+    try:
+        async with _addresses(settings, supervisor) as addresses:
+            app = create_app(settings, addresses)
+            gateway = app.state.gateway
+            server = Server(configuration(app), gateway, settings.drain_timeout_s)
+            _greet(settings, addresses, sock)
+            await server.serve(sockets=[sock])
+            healthy = gateway.supervisor.healthy and supervisor.healthy
+            return 0 if server.started and healthy else 1
+    finally:
+        await supervisor.close()
+        sock.close()
+
+
+@asynccontextmanager
+async def _addresses(settings: Settings, supervisor: Supervisor) -> AsyncIterator[Addresses]:
+    """Start what was not configured: a Redis of our own, a simulated model. Both end with us."""
+    connections = settings.cache_workers + 4
+    async with AsyncExitStack() as stack:
+        if settings.redis_url is not None:
+            target = RedisTarget(settings.redis_url.get_secret_value(), connections)
+        else:
+            target = await _embedded(settings, supervisor, stack, connections)
+        if settings.upstream_base_url is not None:
+            yield Addresses(settings.upstream_base_url, target)
+            return
+        simulator = SimulatorChild()
+        stack.push_async_callback(simulator.stop)
+        await simulator.start(supervisor)
+        yield Addresses(simulator.url, target, simulated=True)
+
+
+async def _embedded(
+    settings: Settings, supervisor: Supervisor, stack: AsyncExitStack, connections: int
+) -> RedisTarget:
+    redis = EmbeddedRedis(None, str(settings.port), settings.embedded_redis_bytes)
+    stack.push_async_callback(redis.stop)
+    try:
+        ready = await redis.start(supervisor)
+    except (NoServer, FolderError) as error:
+        # Served without a cache, and readiness says so: a gateway that does not start helps nobody.
+        _say(f"No embedded Redis ({error}); answers are shared while they run, but not cached.")
+        return RedisTarget("unix:///nonexistent/refrain.sock", connections)
+    if not ready:
+        _say("The embedded Redis has not answered yet; serving without a cache until it does.")
+    assert redis.socket_path is not None
+    return RedisTarget.unix(redis.socket_path, connections)
+
+
+def _greet(settings: Settings, addresses: Addresses, sock: socket.socket) -> None:
+    host, port = sock.getsockname()[:2]
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - shown, not bound
+    base = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+    if addresses.simulated:
+        _say("No upstream is configured (OPENAI_BASE_URL): answers come from the built-in SIMULATED model.")
+    else:
+        _say(f"Upstream: {addresses.upstream_url}")
+    if settings.redis_url is None:
+        _say("Redis: embedded, in memory only; its cache is lost on restart.")
+    if settings.durable:
+        _say("REFRAIN_DURABLE has no effect yet: one process keeps its running answers in memory.")
+    _say(_first_steps(base, " -H 'authorization: Bearer YOUR_KEY'" if settings.api_keys else ""))
+
+
+def _first_steps(base: str, key: str) -> str:
+    """Three lines to paste: submit, subscribe, and the same through the OpenAI wire."""
+    ask = """--json '{"message": "What is a refrain?"}'"""
+    chat = """--json '{"stream": true, "messages": [{"role": "user", "content": "What is a refrain?"}]}'"""
+    url = f"""$(curl -s {base}/chat{key} {ask} | sed 's/.*"stream_url":"\\([^"]*\\)".*/\\1/')"""
+    return f"""
+Refrain is at {base}/
+
+  curl -s {base}/chat{key} {ask}
+  curl -N "{base}{url}"
+  curl -N {base}/v1/chat/completions{key} {chat}
+"""
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stdout, flush=True)
+
+
+def run(settings: Settings) -> int:
+    """Block until the instance has ended."""
+    try:
+        import uvloop
+    except ImportError:  # not on every platform
+        return asyncio.run(serve(settings))
+    return uvloop.run(serve(settings))

@@ -1,0 +1,93 @@
+"""The pipeline as it is now: what `/pipeline` shows and `/metrics` reads. No prompt text."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+from app.gateway import Gateway
+from runtime.metrics import StageReading
+
+#: More than so many broadcasts are counted, not listed.
+LISTED = 200
+
+
+def stage_readings(gateway: Gateway) -> Iterator[StageReading]:
+    lane = gateway.lane.stats()
+    yield StageReading(
+        name="cache",
+        capacity=lane.capacity,
+        in_use=lane.busy,
+        waiting=lane.waiting,
+        max_waiting=lane.max_waiting,
+        oldest_wait_s=lane.oldest_wait_s,
+        admitted=lane.admitted,
+        released=lane.released,
+        refused={"queue_full": lane.overflowed},
+    )
+    for stage in gateway.stages:
+        stats = stage.stats()
+        yield StageReading(
+            name=stats.name,
+            capacity=stats.capacity,
+            in_use=stats.in_use,
+            waiting=stats.waiting,
+            max_waiting=stats.max_waiting,
+            oldest_wait_s=stats.oldest_wait_s,
+            admitted=stats.admitted,
+            released=stats.released,
+            refused=stats.refused,
+        )
+
+
+_SHARED = ("llm_streams", "llm_calls")
+
+
+def pipeline(gateway: Gateway) -> dict[str, Any]:
+    now = asyncio.get_running_loop().time()
+    running = list(gateway.broadcasts.running)
+    return {
+        "state": gateway.state,
+        "model": "simulated" if gateway.addresses.simulated else "upstream",
+        "stages": [
+            {
+                "name": stage.name,
+                "scope": "shared" if stage.name in _SHARED else "process",
+                "capacity": stage.capacity,
+                "in_use": stage.in_use,
+                "waiting": stage.waiting,
+                "max_waiting": stage.max_waiting,
+                "oldest_wait_ms": round(stage.oldest_wait_s * 1000),
+            }
+            for stage in stage_readings(gateway)
+        ],
+        "broadcasts": [
+            {
+                "id": str(broadcast.log.epoch),
+                "phase": broadcast.phase.value,
+                "subscribers": len(broadcast.readers),
+                "events": len(broadcast.log),
+                "age_ms": round((now - broadcast.opened_at) * 1000),
+            }
+            for broadcast in running[:LISTED]
+        ],
+        "totals": totals(gateway),
+    }
+
+
+def totals(gateway: Gateway) -> dict[str, int]:
+    lane = gateway.lane.stats()
+    return {
+        **gateway.observer.totals,
+        "upstream_calls": gateway.upstream_calls,
+        "upstream_in_flight": gateway.client.stats().in_flight,
+        "broadcasts": len(gateway.broadcasts.running),
+        "subscribers": len(gateway.connections),
+        "readers_cut": gateway.connections.cut,
+        "records": len(gateway.records),
+        "tasks": len(gateway.supervisor),
+        "cache_hits_local": lane.hits_local,
+        "cache_hits_redis": lane.hits_redis,
+        "cache_misses": lane.misses,
+    }

@@ -1,0 +1,104 @@
+"""The upstream calls of one broadcast: a slot, a stream into the log, and another try if that is allowed.
+
+The permit is held from just before the call until the upstream's stream is closed, and never during
+a back-off. A call may be made again only while its answer has no delta: never a splice of two answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from admission import Stage
+from broadcast.broadcast import Broadcast
+from broadcast.lifecycle import Phase, Signal
+from runtime.errors import GatewayError, UpstreamBadResponse, UpstreamError, UpstreamRateLimited
+from upstream.chunk import Chunk
+from upstream.client import ModelClient
+from upstream.retry import RetryPolicy
+
+#: A Retry-After stops all grants for at most so long: one bad header must not close the gateway.
+MAX_COOLDOWN_S = 30.0
+#: An answer this many times the bound at which new readers are refused is no answer any more.
+RUNAWAY = 4
+
+
+class Answering:
+    """Runs the upstream side of broadcasts. `slot_s` bounds a Retry-After that is worth waiting for."""
+
+    def __init__(
+        self,
+        client: ModelClient,
+        llm_streams: Stage,
+        retry: RetryPolicy,
+        *,
+        slot_s: float,
+        max_log_bytes: int,
+    ) -> None:
+        self._client = client
+        self._llm_streams = llm_streams
+        self._retry = retry
+        self._slot_s = slot_s
+        self._max_log_bytes = max_log_bytes
+
+    async def run(self, broadcast: Broadcast[Chunk], body: dict[str, Any]) -> None:
+        """From QUEUED to SEALED or FAILED. Cancelled when the broadcast is deserted or abandoned."""
+        try:
+            while True:
+                delay = await self._attempt(broadcast, body)
+                if delay is None:
+                    return
+                await asyncio.sleep(delay)
+        except GatewayError as error:
+            broadcast.fail(error)
+        except Exception:
+            broadcast.fail(GatewayError())
+            raise
+
+    async def _attempt(self, broadcast: Broadcast[Chunk], body: dict[str, Any]) -> float | None:
+        """One call under one permit: None when it is over, else the seconds to wait before the next."""
+        admission = broadcast.admission = self._llm_streams.admit(broadcast)
+        async with admission as permit:
+            broadcast.signal(Signal.SLOT_GRANTED)
+            broadcast.attempts += 1
+            try:
+                async with self._client.stream(permit, body) as batches:
+                    await self._read(broadcast, batches)
+                    # Said before the connection is put away: nobody waits for our housekeeping.
+                    broadcast.complete()
+                return None
+            except UpstreamError as error:
+                delay = self._delay(broadcast, error)
+                broadcast.signal(Signal.RETRY)
+                # Nobody connected any more: it is idle again, and the next subscriber starts it.
+                return delay if broadcast.phase is Phase.QUEUED else None
+
+    async def _read(self, broadcast: Broadcast[Chunk], batches: AsyncIterator[list[Chunk]]) -> None:
+        """The stream into the log. What precedes the first delta (a role, say) waits for it.
+
+        A call that fails before that is made again, and no reader may have seen a part of the first.
+        """
+        ahead: list[Chunk] | None = []
+        async for batch in batches:
+            if ahead is not None:
+                ahead += batch
+                if not any(chunk.content for chunk in batch):
+                    continue
+                batch, ahead = ahead, None
+            broadcast.append(batch)
+            if broadcast.log.size > RUNAWAY * self._max_log_bytes:
+                raise UpstreamBadResponse("The model's answer is too large.")
+        if ahead:
+            broadcast.append(ahead)
+
+    def _delay(self, broadcast: Broadcast[Chunk], error: UpstreamError) -> float:
+        """The back-off before another try; raises the error if there is to be none."""
+        if isinstance(error, UpstreamRateLimited) and error.retry_after is not None:
+            self._llm_streams.pause(min(error.retry_after, MAX_COOLDOWN_S))
+        if broadcast.phase is not Phase.LIVE or broadcast.log.seq:
+            raise error
+        delay = self._retry.delay(error, broadcast.attempts)
+        if delay is None or delay > self._slot_s:
+            raise error
+        return delay

@@ -1,0 +1,208 @@
+"""The broadcast manager: preparation, then a slot at the first subscriber, then the answer, then the cache.
+
+It is the `Driver` of every broadcast: a broadcast decides, this class acts. Its tasks belong to the
+flight and run under the Supervisor; requests only ever watch them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from admission import Stage
+from broadcast.answering import Answering
+from broadcast.broadcast import Broadcast
+from broadcast.epoch import Epochs
+from broadcast.lifecycle import PENDING, RUNNING, Phase, Signal
+from broadcast.log import Log
+from broadcast.sealing import Sealing
+from processing.flights import Flights
+from processing.preparer import Preparer, Prompt
+from runtime.errors import GatewayError, PrepareTimeout, QueueFull, QueueTimeout
+from runtime.supervisor import Supervisor
+from upstream.chunk import Chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """`max_pending` broadcasts prepared or waiting for a slot; bytes of a log; seconds of the waits."""
+
+    max_pending: int
+    max_log_bytes: int
+    queue_s: float
+    slot_s: float
+    prepare_s: float
+
+
+class BroadcastManager:
+    """Opens broadcasts and drives each through its phases."""
+
+    def __init__(
+        self,
+        flights: Flights[Broadcast[Chunk]],
+        leaders: Stage,
+        llm_streams: Stage,
+        preparer: Preparer,
+        answering: Answering,
+        sealing: Sealing,
+        supervisor: Supervisor,
+        bounds: Bounds,
+        *,
+        finish_unwatched: bool,
+    ) -> None:
+        self.finish_unwatched = finish_unwatched
+        self.running: dict[Broadcast[Chunk], Prompt] = {}
+        self._flights = flights
+        self._leaders = leaders
+        self._llm_streams = llm_streams
+        self._preparer = preparer
+        self._answering = answering
+        self._sealing = sealing
+        self._supervisor = supervisor
+        self._bounds = bounds
+        self._epochs = Epochs()
+        self._pending = 0
+        self._emptied: asyncio.Future[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<BroadcastManager [{len(self.running)} running, {self._pending} pending]>"
+
+    # -- opening ------------------------------------------------------------------------------
+    def open(self, key: str | None, body: dict[str, Any], order: float) -> Broadcast[Chunk]:
+        """Lead: take a place before the leaders stage and in the flights table, or be refused at once.
+
+        Raises QueueFull or QueueTimeout, and then nothing stays behind. `begin` must follow in the
+        same turn of the loop, when the leader's claim has joined.
+        """
+        self._refuse_the_hopeless()
+        broadcast = Broadcast(key, Log[Chunk](self._epochs.next(), self._bounds.max_log_bytes), self)
+        broadcast.order = order
+        broadcast.admission = self._leaders.admit(broadcast)
+        self.running[broadcast] = Prompt(body, order=order)
+        if key is not None:
+            self._flights.claim(key, broadcast)
+        return broadcast
+
+    def begin(self, broadcast: Broadcast[Chunk]) -> None:
+        """Prepare: at once where there is nothing to do and nobody to wait for, else in a task."""
+        prompt = self.running[broadcast]
+        admission = broadcast.admission
+        assert admission is not None
+        if admission.permit is not None and self._preparer.empty:
+            broadcast.signal(Signal.GRANTED)
+            admission.withdraw()
+            self._prepared(broadcast, prompt)
+        else:
+            broadcast.work = self._supervisor.spawn("prepare", self._prepare(broadcast, prompt))
+
+    def landed(self, key: str, log: Log[Chunk]) -> Broadcast[Chunk]:
+        """A cached answer as a broadcast that has already ended."""
+        return Broadcast.landed(key, log, self)
+
+    def eta_s(self, broadcast: Broadcast[Chunk]) -> float | None:
+        """Seconds until a waiting one is let in, by the measured holding times; None if it does not wait."""
+        position = broadcast.position
+        if not position:
+            return None
+        stage = self._leaders if broadcast.phase is Phase.WAITING else self._llm_streams
+        return stage.predicted_wait(position - 1)
+
+    async def quiet(self) -> None:
+        """Until nothing runs any more. Only while nothing new is opened."""
+        while self.running:
+            self._emptied = asyncio.get_running_loop().create_future()
+            await self._emptied
+
+    def end_all(self, error: GatewayError) -> None:
+        """The process ends: whatever still runs gets its terminal event now."""
+        for broadcast in list(self.running):
+            broadcast.fail(error)
+
+    def _refuse_the_hopeless(self) -> None:
+        if self._pending >= self._bounds.max_pending:
+            self._llm_streams.refuse("queue_full")
+            raise QueueFull(
+                "Too many answers are waiting for the model; try again later.",
+                retry_after=self._llm_streams.predicted_wait(0),
+            )
+        for stage, limit in ((self._leaders, self._bounds.queue_s), (self._llm_streams, self._bounds.slot_s)):
+            wait = stage.predicted_wait()
+            if wait > limit:
+                stage.refuse("queue_timeout")
+                raise QueueTimeout(
+                    "The wait would be longer than this request may take; try again later.",
+                    retry_after=wait - limit,
+                )
+
+    # -- driving ------------------------------------------------------------------------------
+    def entered(self, broadcast: Broadcast[Any], before: Phase) -> None:
+        """Act on a change of phase. Synchronous: tasks are started and cancelled, never awaited."""
+        phase = broadcast.phase
+        self._pending += (phase in PENDING) - (before in PENDING)
+        if phase is Phase.QUEUED and before is Phase.IDLE:
+            body = self.running[broadcast].body
+            broadcast.work = self._supervisor.spawn("answer", self._answering.run(broadcast, body))
+        elif phase is Phase.IDLE and before is Phase.QUEUED:
+            self._stop_work(broadcast)
+        elif phase not in RUNNING:
+            self._ended(broadcast, before)
+
+    def _ended(self, broadcast: Broadcast[Chunk], before: Phase) -> None:
+        if before is Phase.WAITING and broadcast.admission is not None:
+            # Its task may never have started, and then nothing else gives the place back.
+            broadcast.admission.withdraw()
+        prompt = self.running.pop(broadcast)
+        if not self.running and self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
+        if broadcast.key is not None and broadcast.phase is not Phase.SEALED:
+            self._flights.leave(broadcast.key, broadcast)
+        if broadcast.phase is Phase.SEALED:
+            self._seal(broadcast, prompt)
+        else:
+            self._stop_work(broadcast)
+
+    def _stop_work(self, broadcast: Broadcast[Chunk]) -> None:
+        work, broadcast.work = broadcast.work, None
+        if work is not None and work is not asyncio.current_task():
+            work.cancel()
+
+    async def _prepare(self, broadcast: Broadcast[Chunk], prompt: Prompt) -> None:
+        admission = broadcast.admission
+        assert admission is not None
+        try:
+            async with admission:
+                broadcast.signal(Signal.GRANTED)
+                async with asyncio.timeout(self._bounds.prepare_s):
+                    prompt = await self._preparer.prepare(prompt, broadcast.show_step)
+        except TimeoutError:
+            broadcast.fail(PrepareTimeout())
+        except GatewayError as error:
+            broadcast.fail(error)
+        except Exception:
+            broadcast.fail(GatewayError())
+            raise
+        else:
+            self._prepared(broadcast, prompt)
+
+    def _prepared(self, broadcast: Broadcast[Chunk], prompt: Prompt) -> None:
+        broadcast.work = None
+        self.running[broadcast] = prompt
+        broadcast.signal(Signal.PREPARED)
+
+    def _seal(self, broadcast: Broadcast[Chunk], prompt: Prompt) -> None:
+        """Findable by twins until the cache has it; the clients' `done` does not wait for that."""
+        key = broadcast.key
+        if key is None:
+            return
+        if prompt.store and self._sealing.enabled:
+            broadcast.stored = self._sealing.accepts(broadcast.log)
+            self._supervisor.spawn("seal", self._store(key, broadcast, prompt))
+        else:
+            self._flights.leave(key, broadcast)
+
+    async def _store(self, key: str, broadcast: Broadcast[Chunk], prompt: Prompt) -> None:
+        try:
+            await self._sealing.store(key, broadcast.log, prompt.ttl_s)
+        finally:
+            self._flights.land(key, broadcast)

@@ -1,0 +1,70 @@
+"""The sharing key: which requests may share one answer.
+
+A keyed hash over the canonical request. Everything that could change the answer is in it: who may
+share (the scope), the model, every parameter, known or not, the messages exactly as given, and a
+fingerprint of what would prepare and answer it (upstream, hook, planning model).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+
+#: Raise it when the canonical form changes, so that old answers are not found under new keys.
+KEY_VERSION: Final = "1"
+#: The only fields of a request that do not change its answer.
+INERT: Final = frozenset({"stream", "stream_options", "request_id", "priority", "cache", "metadata"})
+SCOPE_LENGTH: Final = 16
+_ENCODER: Final = msgspec.json.Encoder(order="sorted")
+
+
+class SharingKeys:
+    """A key is 64 hex digits: 16 of the scope, so that a tenant can be purged, and 48 of the rest."""
+
+    def __init__(self, *, share_globally: bool, normalize_loosely: bool, fingerprint: Sequence[str]) -> None:
+        self._share_globally = share_globally
+        self._loosely = normalize_loosely
+        self._secret = blake2b(_ENCODER.encode([KEY_VERSION, *fingerprint]), digest_size=32).digest()
+
+    def scope(self, tenant: str) -> str:
+        return scope_of(None if self._share_globally else tenant)
+
+    def key(self, tenant: str, body: Mapping[str, Any]) -> str:
+        return self.scope(tenant) + self._digest(body)
+
+    def _digest(self, body: Mapping[str, Any]) -> str:
+        canonical = {name: value for name, value in body.items() if name not in INERT}
+        if self._loosely:
+            canonical["messages"] = [_loose_message(message) for message in canonical.get("messages", ())]
+        return blake2b(_ENCODER.encode(canonical), digest_size=24, key=self._secret).hexdigest()
+
+
+def scope_of(tenant: str | None) -> str:
+    """The scope part of a key; None for answers that all tenants share."""
+    name = b"*" if tenant is None else b"t:" + tenant.encode()
+    return blake2b(name, digest_size=SCOPE_LENGTH // 2).hexdigest()
+
+
+def _loose_message(message: Any) -> Any:
+    if not isinstance(message, dict):
+        return message
+    content = message.get("content")
+    if isinstance(content, str):
+        return {**message, "content": _loose(content)}
+    if isinstance(content, list):
+        return {**message, "content": [_loose_part(part) for part in content]}
+    return message
+
+
+def _loose_part(part: Any) -> Any:
+    if isinstance(part, dict) and isinstance(part.get("text"), str):
+        return {**part, "text": _loose(part["text"])}
+    return part
+
+
+def _loose(text: str) -> str:
+    """Letters and digits only, lower case."""
+    return "".join(char for char in text.lower() if char.isalnum())

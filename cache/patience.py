@@ -1,0 +1,42 @@
+"""Timeouts that blame Redis for being slow, and not for a stall of our own event loop.
+
+A plain timer that comes due during a stall fires before the reply that lay in the socket all the time
+is read: a burst of requests would turn hits into misses and open the breaker. Here the second half of
+the time starts when the first half's timer has really fired, so a stall uses up one half at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+
+class Patience:
+    """Calls `end()` after `seconds`, later only by what the loop was stalled; `cancel()` calls it off."""
+
+    __slots__ = ("_end", "_half", "_timer")
+
+    def __init__(self, seconds: float, end: Callable[[], None]) -> None:
+        self._half = seconds / 2
+        self._end = end
+        self._timer = asyncio.get_running_loop().call_later(self._half, self._at_half_time)
+
+    def cancel(self) -> None:
+        """Idempotent."""
+        self._timer.cancel()
+
+    def _at_half_time(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._half, self._end)
+
+
+@asynccontextmanager
+async def patience(seconds: float) -> AsyncIterator[None]:
+    """Like asyncio.timeout: TimeoutError when the block takes longer than that."""
+    async with asyncio.timeout(None) as limit:
+        loop = asyncio.get_running_loop()
+        timer = Patience(seconds, lambda: limit.reschedule(loop.time()))
+        try:
+            yield
+        finally:
+            timer.cancel()

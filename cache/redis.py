@@ -1,0 +1,115 @@
+"""The connection to Redis: every setting pinned, every call bounded, every failure one of two kinds.
+
+Only tasks owned by the process call through here (the lane's workers, its writer, the probe). A
+request's handler waits for a future of its own instead: its cancellation reaches no connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadingError, ResponseError
+
+from cache.errors import StoreDown, StoreError, StoreRefused
+from cache.patience import patience
+
+T = TypeVar("T")
+Command = Sequence[str | bytes | int]
+
+# redis-py files the first three under connection errors; the server that sends them is alive.
+_REFUSALS = (AuthenticationError, AuthorizationError, BusyLoadingError, ResponseError)
+_CLOSE_TIMEOUT_S = 1.0
+
+_PINNED: Mapping[str, Any] = {
+    # With a socket timeout redis-py sends through asyncio.wait_for, which on 3.11 loses a Task.cancel.
+    # `call` bounds everything instead, the connecting included.
+    "socket_timeout": None,
+    "socket_connect_timeout": None,
+    "timeout": None,
+    "retry": Retry(NoBackoff(), 0),
+    "retry_on_error": [],
+    "retry_on_timeout": False,
+    "health_check_interval": 0,
+    "decode_responses": False,
+    # RESP2 needs no handshake: a fresh connection's first round trip is the call itself.
+    "protocol": 2,
+    "driver_info": None,
+    "socket_read_size": 256 * 1024,
+}
+
+
+class BadReply(Exception):
+    """A reply of the wrong type or shape: whatever talks there, it is not Redis answering this call."""
+
+
+@dataclass(frozen=True, slots=True)
+class RedisTarget:
+    """Where Redis is, and how many connections may be open at once."""
+
+    url: str = field(repr=False)  # may hold a password
+    connections: int = 8
+
+    @classmethod
+    def unix(cls, socket: Path, connections: int = 8) -> RedisTarget:
+        """The server behind a unix socket."""
+        return cls(f"unix://{quote(str(socket))}", connections)
+
+
+class RedisConnection:
+    """A pool of connections. `on_error(op)` is told of every call that failed.
+
+    ValueError if the URL makes no sense. What the URL's query says about timeouts and retries is
+    overridden.
+    """
+
+    def __init__(self, target: RedisTarget, on_error: Callable[[str], None] = lambda op: None) -> None:
+        options = {**parse_url(target.url), **_PINNED, "max_connections": target.connections}
+        self._pool = BlockingConnectionPool(**options)
+        self._client = Redis(connection_pool=self._pool)
+        self._on_error = on_error
+
+    async def call(self, op: str, timeout_s: float, command: Command, read: Callable[[Any], T]) -> T:
+        """Run one command within `timeout_s`, waiting for a connection included.
+
+        `read` turns the reply into the result, and raises BadReply if it is not what the command gives.
+        StoreDown or StoreRefused if the call fails; nothing else but cancellation comes out.
+        """
+        try:
+            async with patience(timeout_s):
+                return read(await self._client.execute_command(*command))  # type: ignore[no-untyped-call]
+        except Exception as error:
+            self._on_error(op)
+            if isinstance(error, BadReply):
+                # The replies on that connection may belong to other calls by now.
+                await self._drop_idle()
+            raise _classified(op, error) from error
+
+    async def close(self) -> None:
+        """Close every connection."""
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await self._pool.aclose()
+        except (TimeoutError, OSError):
+            return
+
+    async def _drop_idle(self) -> None:
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await self._pool.disconnect(inuse_connections=False)
+        except (TimeoutError, OSError):
+            return
+
+
+def _classified(op: str, error: Exception) -> StoreError:
+    # The type alone: a message of redis-py can carry the address, and with it a password.
+    kind = StoreRefused if isinstance(error, _REFUSALS) else StoreDown
+    return kind(f"{op}: {type(error).__name__}")

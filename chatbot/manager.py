@@ -1,0 +1,259 @@
+"""The pipeline of a request, in one screen: `ChatManager.submit`.
+
+Between the last look into the flights table and the claim of the key nothing awaits, so of identical
+requests exactly one leads. Whoever is told a role has it already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from admission import Admission, Stage
+from broadcast.broadcast import Broadcast
+from broadcast.claim import Claim, ClaimTimers
+from broadcast.lifecycle import Phase
+from broadcast.manager import BroadcastManager
+from broadcast.sealing import log_of
+from broadcast.subscription import Subscription
+from cache.answer import SealedAnswer
+from cache.fastlane import FastLane
+from cache.keys import SharingKeys
+from chatbot.idempotency import Idempotency
+from chatbot.observer import Observer
+from chatbot.record import CacheResult, Progress, Record, Role
+from chatbot.records import Records
+from chatbot.request import ChatRequest
+from chatbot.ticket import Ticket
+from processing.flights import Flights
+from runtime.errors import Conflict, Draining, GatewayError, NotCached
+from upstream.chunk import Chunk
+from upstream.fold import completion
+
+#: A follower's attachment (registration and first pull of the log) takes at most this long.
+ATTACH_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Via:
+    """How a request came: `native` ones subscribe later, others are attached from their admission."""
+
+    route: str
+    native: bool
+
+
+NATIVE = Via("chat", native=True)
+OPENAI = Via("openai", native=False)
+
+
+class ChatManager:
+    """Admits requests and answers for them by id."""
+
+    def __init__(
+        self,
+        keys: SharingKeys,
+        lane: FastLane,
+        flights: Flights[Broadcast[Chunk]],
+        followers: Stage,
+        broadcasts: BroadcastManager,
+        records: Records,
+        timers: ClaimTimers,
+        observer: Observer,
+    ) -> None:
+        self._keys = keys
+        self._lane = lane
+        self._flights = flights
+        self._followers = followers
+        self._broadcasts = broadcasts
+        self._records = records
+        self._timers = timers
+        self._observer = observer
+        self._idempotency = Idempotency()
+        self._draining = False
+
+    # -- submit -------------------------------------------------------------------------------
+    async def submit(self, request: ChatRequest, ticket: Ticket, via: Via) -> tuple[Record, bool]:
+        """Admit a request: its record, and whether this call made it (False: an idempotent repeat).
+
+        Raises a GatewayError if it is refused, and then nothing of it stays behind.
+        """
+        try:
+            if self._draining:
+                raise Draining()
+            if request.request_id is None:
+                return await self._admit(request, ticket, via), True
+            return await self._admit_once(request, request.request_id, ticket, via)
+        except GatewayError as error:
+            self._observer.refused(ticket, via.route, error)
+            raise
+
+    async def _admit_once(
+        self, request: ChatRequest, request_id: str, ticket: Ticket, via: Via
+    ) -> tuple[Record, bool]:
+        self._idempotency.forget(self._records.sweep())
+        digest = self._keys.key(ticket.tenant, request.body)
+        known = await self._idempotency.known(ticket.tenant, request_id, digest)
+        if known is not None:
+            return known, False
+        with self._idempotency.first(ticket.tenant, request_id, digest) as entry:
+            entry.record = await self._admit(request, ticket, via)
+        return entry.record, True
+
+    async def _admit(self, request: ChatRequest, ticket: Ticket, via: Via) -> Record:
+        if not request.shareable:
+            return self._lead(None, request, ticket, via)
+        key = self._keys.key(ticket.tenant, request.body)
+        if (twin := self._twin(key, request)) is not None:
+            return await self._join(twin, ticket, via)
+        if request.cache.no_cache:
+            return self._lead(key, request, ticket, via)
+        with self._flights.looking(key):
+            sealed, lookup_ms = await self._look_up(key)
+            if sealed is not None and _fresh(sealed, request.cache.max_age_s):
+                return self._hit(sealed, ticket, via, lookup_ms)
+            # Look again: a flight that landed after our miss, or a twin that asked as we did, is here now.
+            twin = self._twin(key, request)
+            if twin is None:
+                return self._lead(key, request, ticket, via, lookup_ms)
+        return await self._join(twin, ticket, via)
+
+    async def _look_up(self, key: str) -> tuple[SealedAnswer | None, int]:
+        """What the cache has, and the milliseconds it took to say so. The only wait before the claim."""
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
+        sealed = await self._lane.lookup(key)
+        if self._draining:
+            raise Draining()
+        return sealed, round((loop.time() - asked_at) * 1000)
+
+    def _twin(self, key: str, request: ChatRequest) -> Broadcast[Chunk] | None:
+        """A flight that this request may share: running, or sealed and not yet in the cache."""
+        flight = self._flights.find(key)
+        if flight is None or not flight.joinable:
+            return None
+        sealed = flight.phase is Phase.SEALED
+        if (sealed and request.cache.no_cache) or (not sealed and request.cache.only_if_cached):
+            return None
+        return flight
+
+    # -- the three roles ----------------------------------------------------------------------
+    def _hit(self, answer: SealedAnswer, ticket: Ticket, via: Via, lookup_ms: int) -> Record:
+        broadcast = self._broadcasts.landed(answer.key, log_of(answer))
+        ttl = answer.remaining_ttl(time.time())
+        record = Record(
+            ticket, Role.CACHED, CacheResult.HIT, native=via.native, route=via.route, hit_ttl_s=ttl
+        )
+        record.lookup_ms = lookup_ms
+        return self._enrol(record, broadcast)
+
+    def _lead(
+        self,
+        key: str | None,
+        request: ChatRequest,
+        ticket: Ticket,
+        via: Via,
+        lookup_ms: int | None = None,
+    ) -> Record:
+        if request.cache.only_if_cached:
+            raise NotCached()
+        broadcast = self._broadcasts.open(key, request.body, ticket.order)
+        result = CacheResult.BYPASS if key is None else CacheResult.MISS
+        record = Record(ticket, Role.LEADER, result, native=via.native, route=via.route)
+        record.lookup_ms = lookup_ms
+        self._enrol(record, broadcast)
+        self._broadcasts.begin(broadcast)
+        return record
+
+    async def _join(self, twin: Broadcast[Chunk], ticket: Ticket, via: Via) -> Record:
+        if twin.phase is Phase.SEALED:
+            record = Record(ticket, Role.CACHED, CacheResult.HIT, native=via.native, route=via.route)
+            return self._enrol(record, twin)
+        admission = self._followers.admit(ticket)
+        self._observer.joined(twin.phase)
+        record = Record(ticket, Role.FOLLOWER, CacheResult.COALESCED, native=via.native, route=via.route)
+        self._enrol(record, twin)
+        await self._attach(record, admission)
+        return record
+
+    async def _attach(self, record: Record, admission: Admission) -> None:
+        """In one process the log is at hand; a log kept elsewhere is pulled here, under the permit."""
+        try:
+            async with asyncio.timeout(ATTACH_S), admission:
+                pass
+        except BaseException:
+            record.claim.cancel("disconnected")
+            raise
+
+    def _enrol(self, record: Record, broadcast: Broadcast[Chunk]) -> Record:
+        """Synchronous: from here on the request has a record, a claim, and exactly one end to come."""
+        record.claim = Claim(
+            record.ticket,
+            broadcast,
+            self._timers,
+            attached=not record.native,
+            on_end=lambda claim: self._ended(record),
+        )
+        self._records.add(record)
+        broadcast.join(record.claim)
+        return record
+
+    def _ended(self, record: Record) -> None:
+        record.freeze()
+        self._records.ended(record)
+        self._observer.ended(record)
+
+    # -- reading ------------------------------------------------------------------------------
+    @contextmanager
+    def reading(self, record: Record, subscription: Subscription[Chunk]) -> Iterator[None]:
+        """Around one open stream of a request: while it is open, the request is a subscriber."""
+        broadcast = record.broadcast
+        broadcast.readers.add(subscription)
+        if record.native:
+            record.claim.connect()
+        try:
+            yield
+        finally:
+            broadcast.readers.discard(subscription)
+            record.claim.disconnect()
+
+    def progress(self, record: Record) -> Progress:
+        return record.progress(self._broadcasts.eta_s(record.broadcast))
+
+    def snapshot(self, record: Record) -> dict[str, Any]:
+        return record.snapshot(self._broadcasts.eta_s(record.broadcast))
+
+    def completion(self, record: Record) -> bytes:
+        """A completed answer as a chat.completion object, in JSON."""
+        return record.broadcast.log.whole(completion)
+
+    # -- by id --------------------------------------------------------------------------------
+    def find(self, id: str, tenant: str) -> Record:
+        """NotFound, or HistoryGone where only the id is left."""
+        return self._records.read(id, tenant)
+
+    def cancel(self, id: str, tenant: str) -> Record:
+        """End this request alone. A repeat is a no-op; Conflict once it has ended in another way."""
+        record = self._records.read(id, tenant)
+        ended = record.claim.ended
+        if ended is None:
+            record.claim.cancel("cancelled by the client")
+        elif ended.reason is None:
+            raise Conflict("This chat has already ended.")
+        return record
+
+    # -- the end of the process ---------------------------------------------------------------
+    @property
+    def draining(self) -> bool:
+        return self._draining
+
+    def begin_drain(self) -> None:
+        """Admit nothing more; what runs goes on, and stays readable."""
+        self._draining = True
+
+
+def _fresh(answer: SealedAnswer, max_age_s: float | None) -> bool:
+    return max_age_s is None or answer.age(time.time()) <= max_age_s

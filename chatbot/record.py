@@ -1,0 +1,185 @@
+"""What is known of one request, while it runs and, for a native one, for a while after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum, auto
+from typing import Any
+
+from broadcast.broadcast import Broadcast
+from broadcast.claim import Claim
+from broadcast.lifecycle import Phase
+from broadcast.log import Log
+from broadcast.outcome import Outcome
+from chatbot.ticket import Ticket
+from runtime.logs import request_id
+from upstream.chunk import Chunk
+
+
+class Role(StrEnum):
+    LEADER = auto()
+    FOLLOWER = auto()
+    CACHED = auto()
+
+
+class CacheResult(StrEnum):
+    HIT = auto()
+    MISS = auto()
+    COALESCED = auto()
+    BYPASS = auto()
+
+
+#: phase → (status, stage). A record's status only ever moves down this table.
+_SHOWN: dict[Phase, tuple[str, str]] = {
+    Phase.WAITING: ("queued", "leaders"),
+    Phase.PREPARING: ("preparing", "preparing"),
+    Phase.IDLE: ("ready", "subscriber"),
+    Phase.QUEUED: ("waiting_slot", "llm_streams"),
+    Phase.LIVE: ("streaming", "streaming"),
+}
+_STATUSES = [status for status, _ in _SHOWN.values()]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a request is: what `status` events and `GET /chat/{id}` show. `eta_ms` may be unknown."""
+
+    status: str
+    stage: str
+    queue_position: int | None
+    eta_ms: int | None
+
+
+class Record:
+    """One request. `native`: kept after its end. `hit_ttl_s`: a cached answer's remaining seconds."""
+
+    def __init__(
+        self,
+        ticket: Ticket,
+        role: Role,
+        cache: CacheResult,
+        *,
+        native: bool,
+        route: str,
+        hit_ttl_s: float | None = None,
+    ) -> None:
+        self.ticket = ticket
+        self.role = role
+        self.cache = cache
+        self.native = native
+        self.route = route
+        self.hit_ttl_s = hit_ttl_s
+        self.claim: Claim
+        self.request_id = request_id.get()
+        self.lookup_ms: int | None = None
+        self.gone = False  #: evicted: the id is still known, the history is not
+        self._shown_status = 0
+        self._shown_position: tuple[str, int] | None = None
+        self._events_at_end: int | None = None
+
+    def __repr__(self) -> str:
+        return f"<Record {self.ticket.id} [{self.role}, {self.progress().status}]>"
+
+    @property
+    def broadcast(self) -> Broadcast[Chunk]:
+        return self.claim.broadcast
+
+    @property
+    def alone(self) -> bool:
+        """Did it end by itself (cancelled, expired), and not with its broadcast?"""
+        return self.claim.ended is not None and not self.claim.ended.shared
+
+    def progress(self, eta_s: float | None = None) -> Progress:
+        """The status never goes back and the position never rises within a stage, whatever happens below."""
+        ended = self.claim.ended
+        if ended is not None:
+            return Progress(ended.outcome.value, "ended", None, None)
+        status, stage = _SHOWN[self.broadcast.phase]
+        if stage == "preparing" and self.broadcast.step is not None:
+            stage = f"preparing:{self.broadcast.step}"
+        self._shown_status = max(self._shown_status, _STATUSES.index(status))
+        position = self._position(stage)
+        eta_ms = None if position is None or eta_s is None else round(eta_s * 1000)
+        return Progress(_STATUSES[self._shown_status], stage, position, eta_ms)
+
+    def _position(self, stage: str) -> int | None:
+        position = self.broadcast.position
+        if not position:
+            return None
+        if self._shown_position is not None and self._shown_position[0] == stage:
+            position = min(position, self._shown_position[1])
+        self._shown_position = (stage, position)
+        return position
+
+    def freeze(self) -> None:
+        """It has ended: what its broadcast produces for others from now on is not its text."""
+        if self.alone:
+            self._events_at_end = len(self.broadcast.log)
+
+    def forget(self) -> None:
+        """Let go of the history; the id and how it ended stay."""
+        self.claim.broadcast = Broadcast.landed(None, Log(self.broadcast.log.epoch), self.broadcast.driver)
+
+    def chunks(self) -> list[Chunk]:
+        """What has been produced so far."""
+        return self.broadcast.log.events[: self._events_at_end]
+
+    def timings(self) -> dict[str, int | None]:
+        """Milliseconds this request spent in each stage; null where it has not been."""
+        entered, joined = self.broadcast.entered_at, self.claim.joined_at
+        ended_at = self.claim.ended.at if self.claim.ended else None
+
+        def between(start: Phase, stop: float | None) -> int | None:
+            begun = entered.get(start)
+            if begun is None:
+                return None
+            until = stop if stop is not None else ended_at
+            if until is None:
+                return None
+            return max(0, round((until - max(begun, joined)) * 1000))
+
+        first = self.broadcast.first_delta_at
+        arrived = self.ticket.arrived_at
+        if self.role is Role.CACHED:
+            zero = max(0, round((joined - arrived) * 1000))
+            return {
+                "queue_ms": None,
+                "prepare_ms": None,
+                "slot_wait_ms": None,
+                "ttft_ms": zero,
+                "total_ms": zero,
+            }
+        return {
+            "queue_ms": between(Phase.WAITING, entered.get(Phase.PREPARING)),
+            "prepare_ms": between(Phase.PREPARING, entered.get(Phase.IDLE)),
+            "slot_wait_ms": between(Phase.QUEUED, entered.get(Phase.LIVE)),
+            "ttft_ms": None if first is None else max(0, round((max(first, joined) - arrived) * 1000)),
+            "total_ms": None if ended_at is None else max(0, round((ended_at - arrived) * 1000)),
+        }
+
+    def snapshot(self, eta_s: float | None = None) -> dict[str, Any]:
+        """The body of `GET /chat/{id}`."""
+        progress = self.progress(eta_s)
+        chunks = self.chunks()
+        completed = self.claim.ended is not None and self.claim.ended.outcome is Outcome.COMPLETED
+        return {
+            "id": self.ticket.id,
+            "status": progress.status,
+            "role": self.role.value,
+            "stage": progress.stage,
+            "queue_position": progress.queue_position,
+            "eta_ms": progress.eta_ms,
+            "created_at": round(self.ticket.created_at, 3),
+            "timings": self.timings(),
+            "finish_reason": finish_reason(chunks) if completed else None,
+            "usage": usage(chunks),
+            "text": "".join([chunk.text for chunk in chunks]),
+        }
+
+
+def finish_reason(chunks: list[Chunk]) -> str | None:
+    return next((chunk.finish_reason for chunk in reversed(chunks) if chunk.finish_reason), None)
+
+
+def usage(chunks: list[Chunk]) -> dict[str, Any] | None:
+    return next((chunk.usage for chunk in reversed(chunks) if chunk.usage), None)

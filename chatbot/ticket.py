@@ -1,0 +1,34 @@
+"""A ticket: what is carried through the pipeline of a request's identity."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from dataclasses import dataclass
+
+from admission import Priority, order_of
+
+
+def new_id() -> str:
+    """128 random bits: an id cannot be guessed."""
+    return "chat_" + secrets.token_hex(16)
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """`arrived_at` is loop time, `created_at` wall time for people to read; both in seconds."""
+
+    id: str
+    tenant: str
+    priority: Priority
+    arrived_at: float
+    created_at: float
+
+    @classmethod
+    def issue(cls, tenant: str, priority: Priority = Priority.INTERACTIVE) -> Ticket:
+        return cls(new_id(), tenant, priority, asyncio.get_running_loop().time(), time.time())
+
+    @property
+    def order(self) -> float:
+        return order_of(self.priority, self.arrived_at)

@@ -1,0 +1,1 @@
+"""Runtime: task ownership, errors, logs, metrics, child processes. Imports nothing of ours."""

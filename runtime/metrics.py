@@ -1,0 +1,133 @@
+"""Every metric name, in one place. Names and labels are public interface: see docs/metrics.md.
+
+No user, key or prompt is ever a label: all label values come from closed sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+_WAITS = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_TTFT = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60)
+
+# A `_created` series beside every counter says nothing that a scrape does not.
+disable_created_metrics()
+
+STAGES = ("cache", "leaders", "followers", "llm_streams", "llm_calls")
+
+
+@dataclass(frozen=True, slots=True)
+class StageReading:
+    """What a scrape shows of one stage. `admitted == released + reclaimed + in_use`, always."""
+
+    name: str
+    capacity: int
+    in_use: int
+    waiting: int
+    max_waiting: int | None
+    oldest_wait_s: float
+    admitted: int
+    released: int
+    reclaimed: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+
+
+class Metrics:
+    """The process's metrics. Counters are bound to their labels once, where the label set is closed."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry(auto_describe=False)
+        reg = self.registry
+        waits = Histogram(
+            "refrain_stage_wait_seconds", "Wait for a permit.", ["stage"], buckets=_WAITS, registry=reg
+        )
+        self.stage_wait = {stage: waits.labels(stage) for stage in STAGES}
+        self.requests = Counter(
+            "refrain_requests_total",
+            "Requests by how they ended.",
+            ["route", "role", "outcome"],
+            registry=reg,
+        )
+        lookups = Counter("refrain_cache_requests_total", "Cache results.", ["result"], registry=reg)
+        self.cache_results = {r: lookups.labels(r) for r in ("hit", "miss", "coalesced", "bypass")}
+        calls = Counter("refrain_upstream_calls_total", "Calls of the model.", ["outcome"], registry=reg)
+        self.upstream_calls = {
+            outcome: calls.labels(outcome)
+            for outcome in ("completed", "failed", "rate_limited", "rejected", "aborted")
+        }
+        self.joins = Counter(
+            "refrain_joins_total", "Followers, by the phase they joined in.", ["phase"], registry=reg
+        )
+        self.ttft = Histogram(
+            "refrain_ttft_seconds",
+            "From a request's arrival to its first delta.",
+            buckets=_TTFT,
+            registry=reg,
+        )
+        tokens = Counter(
+            "refrain_tokens_total", "Completion tokens delivered, by source.", ["source"], registry=reg
+        )
+        self.tokens = {source: tokens.labels(source) for source in ("llm", "coalesced", "cache")}
+        self.tokens_saved = Counter(
+            "refrain_tokens_saved_total", "Completion tokens delivered without being generated.", registry=reg
+        )
+        self.redis_errors = Counter(
+            "refrain_redis_errors_total", "Failed Redis operations.", ["op"], registry=reg
+        )
+        self.subscribers = Gauge("refrain_subscribers", "Open streams.", registry=reg)
+        self.broadcasts = Gauge("refrain_broadcasts", "Broadcasts that have not ended.", registry=reg)
+        self.upstream_in_flight = Gauge(
+            "refrain_upstream_in_flight", "Open calls of the model.", registry=reg
+        )
+
+    def watch_stages(self, read: Callable[[], Iterable[StageReading]]) -> None:
+        """The stages' own numbers, read at each scrape: the same that `/pipeline` shows."""
+        self.registry.register(_StageCollector(read))
+
+    def render(self) -> bytes:
+        """Prometheus text format."""
+        return generate_latest(self.registry)
+
+
+class _StageCollector:
+    def __init__(self, read: Callable[[], Iterable[StageReading]]) -> None:
+        self._read = read
+
+    def describe(self) -> Iterator[Metric]:
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        label = ["stage"]
+        capacity = GaugeMetricFamily("refrain_stage_capacity", "Permits of the stage.", labels=label)
+        in_use = GaugeMetricFamily("refrain_stage_in_use", "Permits held.", labels=label)
+        waiting = GaugeMetricFamily("refrain_stage_waiting", "Waiting for a permit.", labels=label)
+        admitted = CounterMetricFamily("refrain_stage_admitted", "Permits granted.", labels=label)
+        released = CounterMetricFamily("refrain_stage_released", "Permits given back.", labels=label)
+        reclaimed = CounterMetricFamily(
+            "refrain_permits_reclaimed",
+            "Permits that a lease or the janitor took back: an alarm.",
+            labels=label,
+        )
+        refused = CounterMetricFamily("refrain_stage_refused", "Refusals.", labels=["stage", "reason"])
+        for stage in self._read():
+            name = [stage.name]
+            capacity.add_metric(name, stage.capacity)
+            in_use.add_metric(name, stage.in_use)
+            waiting.add_metric(name, stage.waiting)
+            admitted.add_metric(name, stage.admitted)
+            released.add_metric(name, stage.released)
+            reclaimed.add_metric(name, stage.reclaimed)
+            for reason, number in {"queue_full": 0, **stage.refused}.items():
+                refused.add_metric([stage.name, reason], number)
+        yield from (capacity, in_use, waiting, admitted, released, reclaimed, refused)

@@ -1,0 +1,138 @@
+"""One `chat.completion.chunk`: what the upstream sent, and the few facts the gateway needs of it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from runtime.errors import UpstreamBadResponse
+from upstream.refusals import in_band
+
+_decode: Final = msgspec.json.Decoder().decode
+_NO_DELTA: Final[dict[str, Any]] = {}
+_ONLY_CHOICE_0: Final = (0,)
+# What a delta may carry besides text, and the type that it must have.
+_OTHER_CONTENT: Final[tuple[tuple[str, type], ...]] = (
+    ("tool_calls", list),
+    ("refusal", str),
+    ("function_call", dict),
+    ("audio", dict),
+)
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    """A parsed chunk. (A msgspec struct: building a frozen dataclass costs ten times as much, per token.)
+
+    `raw` is the JSON object on one line, as the upstream sent it. `text`, `reasoning`, `tool_calls`
+    and `finish_reason` speak of choice 0. `content` says that some choice's delta carries text,
+    reasoning, tool calls, a refusal, a function call or audio. `seen` has the index of every choice
+    in this chunk, `finished` of those that carry a finish reason.
+    """
+
+    raw: bytes
+    text: str
+    reasoning: str
+    tool_calls: list[Any] | None
+    finish_reason: str | None
+    usage: dict[str, Any] | None
+    content: bool
+    seen: tuple[int, ...]
+    finished: tuple[int, ...]
+
+    @property
+    def usage_only(self) -> bool:
+        """True for the closing chunk that a client gets only if it asked for `include_usage`."""
+        return self.usage is not None and not self.seen
+
+
+def parse_chunk(raw: bytes) -> Chunk:
+    """Read one chunk.
+
+    Raises `UpstreamBadResponse` if `raw` is no chunk, and the `UpstreamError` that fits if it is an
+    in-band error (an object with a top-level `error`).
+    """
+    try:
+        fields = _decode(raw)
+    except (ValueError, RecursionError):  # ValueError: msgspec's errors and UnicodeDecodeError
+        raise UpstreamBadResponse from None
+    if type(fields) is not dict:
+        raise UpstreamBadResponse
+    if fields.get("error") is not None:
+        raise in_band(fields["error"])
+    usage = fields.get("usage")
+    if usage is not None and type(usage) is not dict:
+        raise UpstreamBadResponse
+    choices = fields.get("choices", _missing(usage))
+    if type(choices) is not list:
+        raise UpstreamBadResponse
+    if b"\n" in raw or b"\r" in raw:
+        # Valid JSON has line ends between its tokens only, where a blank means the same.
+        raw = raw.replace(b"\r", b" ").replace(b"\n", b" ")
+    return _read(raw, choices, usage)
+
+
+def _missing(usage: object) -> object:
+    """Some upstreams send their usage without `choices`; without either it is not a chunk."""
+    return None if usage is None else []
+
+
+def _read(raw: bytes, choices: list[Any], usage: dict[str, Any] | None) -> Chunk:
+    text = reasoning = ""
+    tool_calls: list[Any] | None = None
+    finish_reason: str | None = None
+    content = False
+    seen: tuple[int, ...] = ()
+    finished: tuple[int, ...] = ()
+    for choice in choices:
+        index, delta, reason = _choice(choice)
+        seen = _ONLY_CHOICE_0 if index == 0 and not seen else (*seen, index)
+        if reason:
+            finished = (*finished, index)
+        words, thoughts = _string(delta, "content"), _reasoning(delta)
+        if words or thoughts or _carries_more(delta):
+            content = True
+        if index == 0:
+            text, reasoning, finish_reason = words, thoughts, reason or None
+            tool_calls = delta.get("tool_calls") or None
+    return Chunk(raw, text, reasoning, tool_calls, finish_reason, usage, content, seen, finished)
+
+
+def _choice(choice: Any) -> tuple[int, dict[str, Any], str | None]:
+    if type(choice) is not dict:
+        raise UpstreamBadResponse
+    index = choice.get("index", 0)
+    delta = choice.get("delta")
+    reason = choice.get("finish_reason")
+    if delta is None:
+        delta = _NO_DELTA
+    if type(index) is not int or index < 0 or type(delta) is not dict:
+        raise UpstreamBadResponse
+    if reason is not None and type(reason) is not str:
+        raise UpstreamBadResponse
+    return index, delta, reason
+
+
+def _string(delta: dict[str, Any], name: str) -> str:
+    value = delta.get(name)
+    if value is None:
+        return ""
+    if type(value) is not str:
+        raise UpstreamBadResponse
+    return value
+
+
+def _reasoning(delta: dict[str, Any]) -> str:
+    return _string(delta, "reasoning_content") or _string(delta, "reasoning")
+
+
+def _carries_more(delta: dict[str, Any]) -> bool:
+    found = False
+    for name, kind in _OTHER_CONTENT:
+        value = delta.get(name)
+        if value is None:
+            continue
+        if type(value) is not kind:
+            raise UpstreamBadResponse
+        found = found or bool(value)
+    return found
