@@ -32,8 +32,8 @@ from upstream.client import ModelClient
 CONCURRENCY = 64
 GOOD = 100
 TOKENS = [f" token{n}" for n in range(6)]
-TOKEN_EVERY_S = 0.001
-CALL_TAKES_S = 0.06
+TOKEN_EVERY_S = 0.01
+CALL_TAKES_S = 0.1
 LIMIT_S = 30.0
 
 
@@ -93,7 +93,7 @@ async def _cancel_each(
     """One of the `CONCURRENCY` users: asks, and gives up after a random time, until none is left."""
     for _ in left:
         # Every second one gives up while the connection is being made or the headers are awaited.
-        patience = moments.uniform(0, CALL_TAKES_S * moments.choice((0.1, 2.0)))
+        patience = moments.uniform(0, CALL_TAKES_S * moments.choice((0.1, 1.2)))
         text: list[str] = []
         try:
             async with asyncio.timeout(patience):

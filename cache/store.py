@@ -99,8 +99,8 @@ class RedisAnswerStore:
                 return removed
 
     async def ping(self) -> None:
-        """Read a key that nobody writes: PING succeeds on servers that answer no read."""
-        await self._connection.call("ping", GET_TIMEOUT_S, ("GET", _PROBE_KEY), _nothing)
+        """Look up a key that nobody writes: PING can succeed where no look-up does."""
+        await self._connection.call("ping", GET_TIMEOUT_S, ("MGET", _PROBE_KEY), _nothing)
 
     def _unless_too_large(self, value: bytes | None) -> bytes | None:
         return value if value is None or len(value) <= self.max_entry_bytes else None
@@ -122,7 +122,7 @@ def _done(reply: Any) -> bool:
 
 
 def _nothing(reply: Any) -> None:
-    if reply is not None:
+    if reply != [None]:
         raise BadReply
 
 

@@ -105,7 +105,6 @@ class ChildProcess:
             process = self._process
         if process is not None:
             await _end(process)
-        self._ready.clear()
 
     async def _keep(self) -> None:
         loop, back_off, first = asyncio.get_running_loop(), BackOff(), True

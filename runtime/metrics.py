@@ -22,7 +22,7 @@ _WAITS = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _TTFT = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60)
 
 # A `_created` series beside every counter says nothing that a scrape does not.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 STAGES = ("cache", "leaders", "followers", "llm_streams", "llm_calls")
 

@@ -162,7 +162,7 @@ async def test_read_only_replica_still_serves_hits() -> None:
 
 
 async def test_replica_without_its_master_is_degraded_until_it_serves_reads() -> None:
-    """MASTERDOWN answers PING and no read: readiness has to go by reads."""
+    """MASTERDOWN is an answer, but there is no cache behind it."""
     async with bench() as (made, _):
         assert await made.lane.store(answer(1))
         async with admin(made.socket) as client:
@@ -172,6 +172,19 @@ async def test_replica_without_its_master_is_degraded_until_it_serves_reads() ->
             await eventually(lambda: made.lane.degraded)
 
             await client.replicaof("NO", "ONE")
+        await eventually(lambda: made.hits(1))
+
+
+async def test_user_that_may_not_read_is_degraded_until_it_may() -> None:
+    """Such a Redis answers PING and no look-up: readiness has to go by look-ups."""
+    async with bench() as (made, _):
+        assert await made.lane.store(answer(1))
+        async with admin(made.socket) as client:
+            await client.acl_setuser("default", commands=["-mget"])
+            assert not await made.hits(1)
+            await eventually(lambda: made.lane.degraded)
+
+            await client.acl_setuser("default", commands=["+mget"])
         await eventually(lambda: made.hits(1))
 
 

@@ -72,6 +72,23 @@ async def test_stopped_child_can_be_started_again() -> None:
         await child.stop()
 
 
+async def test_child_is_not_ready_because_its_predecessor_was() -> None:
+    """Each life has to show by itself that it does its job."""
+    lives: list[bool] = [True]
+
+    async def ready() -> bool:
+        return lives[-1]
+
+    async with supervised() as supervisor:
+        child = ChildProcess("pause", python(FOR_EVER), ENV, ready)
+        await started(supervisor, child)
+        await child.stop()
+        lives.append(False)
+
+        assert not await child.start(supervisor, timeout_s=0.05)
+        await child.stop()
+
+
 async def test_child_that_ignores_the_polite_signal_is_killed(tmp_path: Path) -> None:
     """Stop always ends with no child."""
     flag = tmp_path / "ready"
