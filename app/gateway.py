@@ -162,6 +162,7 @@ class Gateway:
         self.lane.start(self.supervisor)
         self.supervisor.own("pulse", self.pulse.run())
         self.supervisor.own("saturation", self.saturation.run())
+        self.supervisor.own("retention", self._forget())
         self.state = "ready"
 
     def begin_drain(self) -> None:
@@ -204,6 +205,11 @@ class Gateway:
                 str(int(s.upstream_cumulative)),
             ),
         )
+
+    async def _forget(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            self.manager.forget_old()
 
     def _redis_error(self, op: str) -> None:
         self.metrics.redis_errors.labels(op).inc()

@@ -59,11 +59,13 @@ def create_app(settings: Settings, addresses: Addresses) -> FastAPI:
 
 async def _answer(request: Request, error: Exception) -> Response:
     """The OpenAI error shape for everything, the framework's own refusals too."""
+    allow: dict[str, str] = {}
     if isinstance(error, HTTPException):
+        allow = dict(error.headers or {})
         known = {404: NotFound, 405: MethodNotAllowed}.get(error.status_code)
         error = known() if known else GatewayError(status=error.status_code)
     elif isinstance(error, RequestValidationError):
         error = InvalidRequest()
     assert isinstance(error, GatewayError)
-    headers = {name.decode(): value.decode() for name, value in headers_of(error)}
+    headers = allow | {name.decode(): value.decode() for name, value in headers_of(error)}
     return Response(body_of(error), status_of(error), headers, "application/json")

@@ -7,12 +7,13 @@ import logging
 from broadcast.lifecycle import Phase
 from broadcast.outcome import Outcome
 from chatbot.record import Record, Role, usage
-from chatbot.ticket import Ticket
 from runtime.errors import GatewayError
 from runtime.metrics import Metrics
 
 log = logging.getLogger("refrain.request")
 
+#: Refusals for want of room; all others are the request's own fault, or the upstream's.
+_SHED = frozenset({"queue_full", "queue_timeout", "draining"})
 _SOURCE = {Role.LEADER: "llm", Role.FOLLOWER: "coalesced", Role.CACHED: "cache"}
 
 
@@ -31,20 +32,16 @@ class PipelineObserver:
             **{outcome.value: 0 for outcome in Outcome},
         }
 
-    def refused(self, ticket: Ticket, route: str, error: GatewayError) -> None:
+    def refused(self, route: str, tenant: str | None, error: GatewayError) -> None:
+        """Before it became a request: shed for want of room, or failed for what it was."""
+        outcome = Outcome.SHED if error.code in _SHED else Outcome.FAILED
         self.totals["requests"] += 1
         self.totals["refused"] += 1
-        self.totals[Outcome.SHED.value] += 1
-        self._metrics.requests.labels(route, "none", Outcome.SHED.value).inc()
+        self.totals[outcome.value] += 1
+        self._metrics.requests.labels(route, "none", outcome.value).inc()
         log.info(
             "request ended",
-            extra={
-                "id": ticket.id,
-                "tenant": ticket.tenant,
-                "route": route,
-                "outcome": "shed",
-                "code": error.code,
-            },
+            extra={"tenant": tenant, "route": route, "outcome": outcome.value, "code": error.code},
         )
 
     def joined(self, phase: Phase) -> None:

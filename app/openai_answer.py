@@ -33,7 +33,7 @@ async def stream(
     """Stream the answer; raises the GatewayError it failed with while a status can still be sent."""
     form = sse.openai_usage_form if include_usage else sse.openai_form
     subscription: Subscription[Chunk] = Subscription(record.broadcast.log)
-    with connections.watch(exchange, subscription) as connection, manager.reading(record, subscription):
+    with connections.watch(exchange, subscription) as connection, manager.serving(record, subscription):
         await _first(record, subscription)
         if subscription.closed:
             return
@@ -61,7 +61,8 @@ async def stream(
 async def whole(exchange: Exchange, connections: Connections, manager: ChatManager, record: Record) -> None:
     """The answer as one object, once it is complete."""
     subscription: Subscription[Chunk] = Subscription(record.broadcast.log)
-    with connections.watch(exchange, subscription), manager.reading(record, subscription):
+    with connections.watch(exchange, subscription) as connection, manager.serving(record, subscription):
+        connection.waiting = False
         while record.claim.ended is None and not subscription.closed:
             await subscription.wait()
         ended = record.claim.ended

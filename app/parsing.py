@@ -32,15 +32,15 @@ _MAX_AGE: Final = re.compile(r"max-age\s*=\s*\"?(\d{1,10})\"?")
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
-    """An OpenAI request, and how its caller wants to be answered."""
+class Asked:
+    """A request, and how its caller wants to be answered: the latter is the OpenAI wire's alone."""
 
     request: ChatRequest
-    stream: bool
-    include_usage: bool
+    stream: bool = False
+    include_usage: bool = False
 
 
-def native_request(exchange: Exchange, body: dict[str, Any]) -> ChatRequest:
+def native_request(exchange: Exchange, body: dict[str, Any]) -> Asked:
     """`POST /chat`. Raises InvalidRequest or NotSupported, with `param`."""
     chat = _validate(ChatBody, body)
     if chat.conversation_id is not None:
@@ -55,15 +55,16 @@ def native_request(exchange: Exchange, body: dict[str, Any]) -> ChatRequest:
     else:
         upstream["messages"] = [{"role": "user", "content": chat.message}]
     key = exchange.header(b"idempotency-key")
-    return ChatRequest(
+    request = ChatRequest(
         body=upstream,
         priority=_PRIORITIES[chat.priority or "interactive"],
         cache=_directives(exchange, chat.cache),
         request_id=chat.request_id or _idempotency_key(key),
     )
+    return Asked(request)
 
 
-def openai_request(exchange: Exchange, body: dict[str, Any]) -> Completion:
+def openai_request(exchange: Exchange, body: dict[str, Any]) -> Asked:
     """`POST /v1/chat/completions`. Unknown fields go upstream untouched."""
     completion = _validate(CompletionBody, body)
     _check_last(completion.messages)
@@ -81,7 +82,7 @@ def openai_request(exchange: Exchange, body: dict[str, Any]) -> Completion:
     else:
         cache = None
     request = ChatRequest(upstream, _PRIORITIES[priority], _directives(exchange, cache))
-    return Completion(request, bool(completion.stream), bool(options.get("include_usage")))
+    return Asked(request, bool(completion.stream), bool(options.get("include_usage")))
 
 
 def with_model(request: ChatRequest, model: str) -> ChatRequest:

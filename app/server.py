@@ -85,7 +85,8 @@ class Server(uvicorn.Server):
         log.info("draining", extra={"running": len(gateway.broadcasts.running)})
         try:
             async with asyncio.timeout(self._drain_timeout_s):
-                await gateway.broadcasts.quiet()
+                await gateway.broadcasts.quiet(gateway.settings.abandon_grace_s)
+                gateway.broadcasts.end_all(Draining())
                 await gateway.connections.quiet()
         except TimeoutError:
             log.warning("drain timed out", extra={"running": len(gateway.broadcasts.running)})

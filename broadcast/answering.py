@@ -62,6 +62,8 @@ class Answering:
         async with admission as permit:
             broadcast.signal(Signal.SLOT_GRANTED)
             broadcast.attempts += 1
+            if broadcast.attempts == 1:
+                self._retry.note_call()
             try:
                 async with self._client.stream(permit, body) as batches:
                     await self._read(broadcast, batches)

@@ -24,8 +24,8 @@ E = TypeVar("E", bound=Event)
 #: Writes one event in a wire form: (event, epoch, seq) → bytes; b"" where the form does not show it.
 Form = Callable[[E, int, int], bytes]
 
-#: What an event costs in memory beside its raw bytes: the objects around it and its encoded forms.
-_OVERHEAD = 200
+#: What an event costs in memory beside its bytes, which are there raw and in an encoded form.
+_OVERHEAD = 300
 
 
 class Log(Generic[E]):
@@ -54,6 +54,11 @@ class Log(Generic[E]):
         return len(self._content_at)
 
     @property
+    def weight(self) -> int:
+        """What it takes of our memory, roughly."""
+        return 2 * self.size + _OVERHEAD * len(self.events)
+
+    @property
     def overflowed(self) -> bool:
         """Too large for new readers and for the cache; those who read it read on."""
         return self._max_bytes is not None and self.size > self._max_bytes
@@ -63,7 +68,7 @@ class Log(Generic[E]):
             if event.content:
                 self._content_at.append(len(self.events))
             self.events.append(event)
-            self.size += len(event.raw) + _OVERHEAD
+            self.size += len(event.raw)
 
     def end(self) -> None:
         self.ended = True

@@ -7,6 +7,7 @@ flight and run under the Supervisor; requests only ever watch them.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +64,7 @@ class BroadcastManager:
         self._bounds = bounds
         self._epochs = Epochs()
         self._pending = 0
-        self._emptied: asyncio.Future[None] | None = None
+        self._changed: asyncio.Future[None] | None = None  # whoever drains waits for it
 
     def __repr__(self) -> str:
         return f"<BroadcastManager [{len(self.running)} running, {self._pending} pending]>"
@@ -108,11 +109,18 @@ class BroadcastManager:
         stage = self._leaders if broadcast.phase is Phase.WAITING else self._llm_streams
         return stage.predicted_wait(position - 1)
 
-    async def quiet(self) -> None:
-        """Until nothing runs any more. Only while nothing new is opened."""
+    async def quiet(self, idle_s: float) -> None:
+        """Until nothing runs any more, or only what nobody has come to hear within `idle_s` seconds."""
+        loop = asyncio.get_running_loop()
+        patience = loop.time() + idle_s
         while self.running:
-            self._emptied = asyncio.get_running_loop().create_future()
-            await self._emptied
+            unheard = all(broadcast.phase is Phase.IDLE for broadcast in self.running)
+            if unheard and loop.time() >= patience:
+                return
+            self._changed = loop.create_future()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(patience if unheard else None):
+                    await self._changed
 
     def end_all(self, error: GatewayError) -> None:
         """The process ends: whatever still runs gets its terminal event now."""
@@ -147,14 +155,14 @@ class BroadcastManager:
             self._stop_work(broadcast)
         elif phase not in RUNNING:
             self._ended(broadcast, before)
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
 
     def _ended(self, broadcast: Broadcast[Chunk], before: Phase) -> None:
         if before is Phase.WAITING and broadcast.admission is not None:
             # Its task may never have started, and then nothing else gives the place back.
             broadcast.admission.withdraw()
         prompt = self.running.pop(broadcast)
-        if not self.running and self._emptied is not None and not self._emptied.done():
-            self._emptied.set_result(None)
         if broadcast.key is not None and broadcast.phase is not Phase.SEALED:
             self._flights.leave(broadcast.key, broadcast)
         if broadcast.phase is Phase.SEALED:

@@ -46,11 +46,13 @@ class Sealing:
 
 
 def log_of(answer: SealedAnswer) -> Log[Chunk]:
-    """The same log as when it was live: same epoch, same events, same ids."""
-    log: Log[Chunk] = Log(answer.epoch)
-    log.extend([parse_chunk(raw) for raw in answer.chunks])
-    log.end()
-    log.preset(answer.completion)
+    """The same log as when it was live: same epoch, same events, same ids. Made once per answer."""
+    log: Log[Chunk] | None = answer.views.get("log")
+    if log is None:
+        log = answer.views["log"] = Log(answer.epoch)
+        log.extend([parse_chunk(raw) for raw in answer.chunks])
+        log.end()
+        log.preset(answer.completion)
     return log
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,8 @@ class SealedAnswer:
     """The folded chat.completion object, JSON on one line."""
     prompt_tokens: int
     completion_tokens: int
+    views: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What readers have made of it, kept so that the next one need not: no part of the answer."""
 
     @property
     def size(self) -> int:

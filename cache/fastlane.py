@@ -30,10 +30,11 @@ LOOKUP_TIMEOUT_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class LaneStats:
-    """One moment of the lane. Look-ups in work are `admitted - released`; at rest that is 0.
+    """One moment of the lane. `admitted` and `released` count the workers' round trips, so that at
+    every moment `admitted == released + busy`.
 
-    `hits_local`, `hits_redis` and `misses` count callers; `waiting`, `admitted`, `released` and
-    `overflowed` count questions, of which identical ones that wait at the same time are one.
+    `hits_local`, `hits_redis` and `misses` count callers; `waiting` and `overflowed` count questions,
+    of which identical ones that wait at the same time are one.
     """
 
     capacity: int
@@ -179,7 +180,7 @@ class FastLane:
 
     async def _serve(self, asks: list[Ask]) -> None:
         self._busy += 1
-        self._admitted += len(asks)
+        self._admitted += 1
         try:
             await self._answer(asks)
         finally:
@@ -187,7 +188,7 @@ class FastLane:
             for ask in asks:
                 ask.settle(None)
             self._busy -= 1
-            self._released += len(asks)
+            self._released += 1
 
     async def _answer(self, asks: list[Ask]) -> None:
         try:

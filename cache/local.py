@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from cache.answer import SealedAnswer
 
 MAX_AGE_S = 5.0
-_ENTRY_OVERHEAD = 512  # the objects around one answer, as measured with sys.getsizeof on CPython 3.11
-_CHUNK_OVERHEAD = 41  # a bytes object's header and its slot in the tuple
+_ENTRY_OVERHEAD = 2048  # the objects around one answer, as measured with sys.getsizeof on CPython 3.11
+_CHUNK_OVERHEAD = 400  # the objects around one chunk, raw and as its readers see it
+_VIEWS = 3  # an answer that is read is there raw, parsed, and encoded for its readers
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class LocalLayer:
     def put(self, answer: SealedAnswer) -> None:
         """Keep the answer, replacing what its key had; not if it is too large or its TTL is over."""
         self._drop(answer.key)
-        cost = answer.size + _ENTRY_OVERHEAD + _CHUNK_OVERHEAD * len(answer.chunks)
+        cost = _VIEWS * answer.size + _ENTRY_OVERHEAD + _CHUNK_OVERHEAD * len(answer.chunks)
         lifetime = min(MAX_AGE_S, answer.remaining_ttl(self._wall()))
         if cost > self._max_bytes or lifetime <= 0:
             return

@@ -30,7 +30,7 @@ from chatbot.records import Records
 from chatbot.request import ChatRequest
 from chatbot.ticket import Ticket
 from processing.flights import Flights
-from runtime.errors import Conflict, Draining, GatewayError, NotCached
+from runtime.errors import Conflict, Draining, NotCached
 from upstream.chunk import Chunk
 from upstream.fold import completion
 
@@ -81,20 +81,16 @@ class ChatManager:
 
         Raises a GatewayError if it is refused, and then nothing of it stays behind.
         """
-        try:
-            if self._draining:
-                raise Draining()
-            if request.request_id is None:
-                return await self._admit(request, ticket, via), True
-            return await self._admit_once(request, request.request_id, ticket, via)
-        except GatewayError as error:
-            self._observer.refused(ticket, via.route, error)
-            raise
+        if self._draining:
+            raise Draining()
+        if request.request_id is None:
+            return await self._admit(request, ticket, via), True
+        return await self._admit_once(request, request.request_id, ticket, via)
 
     async def _admit_once(
         self, request: ChatRequest, request_id: str, ticket: Ticket, via: Via
     ) -> tuple[Record, bool]:
-        self._idempotency.forget(self._records.sweep())
+        self.forget_old()
         digest = self._keys.key(ticket.tenant, request.body)
         known = await self._idempotency.known(ticket.tenant, request_id, digest)
         if known is not None:
@@ -209,11 +205,26 @@ class ChatManager:
     # -- reading ------------------------------------------------------------------------------
     @contextmanager
     def reading(self, record: Record, subscription: Subscription[Chunk]) -> Iterator[None]:
-        """Around one open stream of a request: while it is open, the request is a subscriber."""
+        """Around one open stream of `/chat/{id}/stream`: while it is open, a native request is a subscriber.
+
+        An OpenAI request has its own connection for that; who else looks at its stream does not count.
+        """
         broadcast = record.broadcast
         broadcast.readers.add(subscription)
         if record.native:
             record.claim.connect()
+        try:
+            yield
+        finally:
+            broadcast.readers.discard(subscription)
+            if record.native:
+                record.claim.disconnect()
+
+    @contextmanager
+    def serving(self, record: Record, subscription: Subscription[Chunk]) -> Iterator[None]:
+        """Around the answer to an OpenAI request, which is a subscriber since its admission."""
+        broadcast = record.broadcast
+        broadcast.readers.add(subscription)
         try:
             yield
         finally:
@@ -233,17 +244,22 @@ class ChatManager:
     # -- by id --------------------------------------------------------------------------------
     def find(self, id: str, tenant: str) -> Record:
         """NotFound, or HistoryGone where only the id is left."""
+        self.forget_old()
         return self._records.read(id, tenant)
 
     def cancel(self, id: str, tenant: str) -> Record:
         """End this request alone. A repeat is a no-op; Conflict once it has ended in another way."""
-        record = self._records.read(id, tenant)
+        record = self.find(id, tenant)
         ended = record.claim.ended
         if ended is None:
             record.claim.cancel("cancelled by the client")
         elif ended.reason is None:
             raise Conflict("This chat has already ended.")
         return record
+
+    def forget_old(self) -> None:
+        """Let go of the records whose retention is over, and of their request_ids."""
+        self._idempotency.forget(self._records.sweep())
 
     # -- the end of the process ---------------------------------------------------------------
     @property

@@ -6,15 +6,9 @@ from typing import Protocol
 
 from broadcast.lifecycle import Phase
 from chatbot.record import Record
-from chatbot.ticket import Ticket
-from runtime.errors import GatewayError
 
 
 class Observer(Protocol):
-    def refused(self, ticket: Ticket, route: str, error: GatewayError) -> None:
-        """Shed before it became a request."""
-        ...
-
     def joined(self, phase: Phase) -> None:
         """A follower shares a broadcast that is in this phase."""
         ...

@@ -10,6 +10,9 @@ from broadcast.log import Log
 from chatbot.record import Record
 from runtime.errors import HistoryGone, NotFound
 
+#: What a kept record weighs beside its log.
+RECORD_BYTES = 2048
+
 
 class Records:
     """Bounded by time (then unknown: 404) and by the bytes of the logs kept (oldest first: 410).
@@ -38,7 +41,6 @@ class Records:
 
     def find(self, id: str, tenant: str) -> Record:
         """Raises NotFound, the same for a foreign and for an unknown id."""
-        self.sweep()
         record = self._records.get(id)
         if record is None or record.ticket.tenant != tenant:
             raise NotFound("There is no such chat.")
@@ -59,10 +61,11 @@ class Records:
             return
         self._kept[id] = asyncio.get_running_loop().time() + self._retention_s
         self._full[id] = None
+        self._bytes += RECORD_BYTES
         log = record.broadcast.log
         self._logs[log] = self._logs.get(log, 0) + 1
         if self._logs[log] == 1:
-            self._bytes += log.size
+            self._bytes += log.weight
         while self._bytes > self._retention_bytes and (oldest := self._evictable()) is not None:
             self._evict(oldest)
 
@@ -89,9 +92,10 @@ class Records:
         record = self._records[id]
         del self._full[id]
         record.gone = True
+        self._bytes -= RECORD_BYTES
         log = record.broadcast.log
         self._logs[log] -= 1
         if self._logs[log] == 0:
             del self._logs[log]
-            self._bytes -= log.size
+            self._bytes -= log.weight
         record.forget()

@@ -36,6 +36,7 @@ class PlanningStep:
 
     async def _ask(self, messages: list[Any], prompt: Prompt) -> str:
         body = {"model": self._model, "messages": messages}
+        self._retry.note_call()
         for attempt in count(1):
             try:
                 async with (

@@ -5,15 +5,14 @@ from __future__ import annotations
 from starlette.routing import BaseRoute, Route
 
 from app import native_stream
-from app.body import read_json
 from app.cursor import start_of
 from app.exchange import Endpoint, Exchange
 from app.gateway import Gateway
 from app.openai_answer import cache_status, server_timing
 from app.parsing import native_request
 from app.sse import HEADERS
+from app.submission import submit
 from chatbot.manager import NATIVE
-from chatbot.ticket import Ticket
 
 
 class ChatRoutes:
@@ -31,15 +30,12 @@ class ChatRoutes:
     async def submit(self, exchange: Exchange) -> None:
         """202 with the new record, 200 with the old one where the request_id is known."""
         gateway = self._gateway
-        tenant = gateway.auth.tenant(exchange)
-        body = await read_json(exchange, gateway.max_body_bytes)
-        request = await gateway.with_default_model(native_request(exchange, body))
-        ticket = Ticket.issue(tenant, request.priority)
-        record, new = await gateway.manager.submit(request, ticket, NATIVE)
+        submitted = await submit(gateway, exchange, NATIVE, native_request)
+        record, tenant = submitted.record, submitted.tenant
         progress = gateway.manager.progress(record)
         id = record.ticket.id
         await exchange.json(
-            202 if new else 200,
+            202 if submitted.new else 200,
             {
                 "id": id,
                 "status": progress.status,

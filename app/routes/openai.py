@@ -5,12 +5,11 @@ from __future__ import annotations
 from starlette.routing import BaseRoute, Route
 
 from app import openai_answer
-from app.body import read_json
 from app.exchange import Endpoint, Exchange
 from app.gateway import Gateway
 from app.parsing import openai_request
+from app.submission import submit
 from chatbot.manager import OPENAI
-from chatbot.ticket import Ticket
 
 
 class OpenAIRoutes:
@@ -26,12 +25,8 @@ class OpenAIRoutes:
     async def complete(self, exchange: Exchange) -> None:
         """Submit and subscribe in one request, through the same stages."""
         gateway = self._gateway
-        tenant = gateway.auth.tenant(exchange)
-        body = await read_json(exchange, gateway.max_body_bytes)
-        asked = openai_request(exchange, body)
-        request = await gateway.with_default_model(asked.request)
-        ticket = Ticket.issue(tenant, request.priority)
-        record, _ = await gateway.manager.submit(request, ticket, OPENAI)
+        submitted = await submit(gateway, exchange, OPENAI, openai_request)
+        record, asked = submitted.record, submitted.asked
         if asked.stream:
             await openai_answer.stream(
                 exchange, gateway.connections, gateway.manager, record, asked.include_usage

@@ -82,7 +82,7 @@ def test_replacing_an_answer_frees_what_it_held(clock: Clock) -> None:
     kept = local.get(key(1))
     assert kept is not None
     assert kept.completion == b'{"content":"b"}'
-    assert local.stats().held_bytes == _cost(clock) - 2 * len(b"hell")
+    assert local.stats().held_bytes == _cost(clock) - 3 * 2 * len(b"hell")
 
 
 def test_too_large_an_answer_is_not_kept_and_evicts_nothing_else(clock: Clock) -> None:
