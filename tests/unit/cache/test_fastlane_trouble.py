@@ -16,6 +16,7 @@ from tests.cancellation import cancel_at_every_await
 from tests.fakes.answer_store import MemoryAnswerStore
 from tests.fakes.answers import answer, key
 from tests.fakes.lane import assert_at_rest, filled, running
+from tests.fakes.real_redis import supervised
 from tests.virtual_time import virtual
 
 
