@@ -203,8 +203,8 @@ class BroadcastManager:
         key = broadcast.key
         if key is None:
             return
-        if prompt.store and self._sealing.enabled:
-            broadcast.stored = self._sealing.accepts(broadcast.log)
+        if prompt.store and self._sealing.accepts(broadcast.log, prompt.ttl_s):
+            broadcast.stored = self._sealing.healthy
             self._supervisor.spawn("seal", self._store(key, broadcast, prompt))
         else:
             self._flights.leave(key, broadcast)

@@ -7,6 +7,7 @@ import time
 from broadcast.log import Log
 from cache.answer import SealedAnswer
 from cache.fastlane import FastLane
+from runtime.errors import GatewayError
 from upstream.chunk import Chunk, parse_chunk
 from upstream.fold import completion
 
@@ -18,25 +19,28 @@ class Sealing:
         self._lane = lane
         self._ttl_s = ttl_s
 
-    @property
-    def enabled(self) -> bool:
-        return self._ttl_s > 0
+    def accepts(self, log: Log[Chunk], ttl_s: float | None) -> bool:
+        """Is this an answer that the cache keeps?"""
+        if self._ttl(ttl_s) <= 0 or log.seq == 0 or log.overflowed:
+            return False
+        return self._lane.takes(log.size + len(log.whole(completion)))
 
-    def accepts(self, log: Log[Chunk]) -> bool:
-        """Would the cache take this log now? Redis may still fail to: that costs a miss later."""
-        return self.enabled and log.seq > 0 and not log.overflowed and self._lane.healthy
+    @property
+    def healthy(self) -> bool:
+        """Will what is accepted now be stored? Redis may still fail to: that costs a miss later."""
+        return self._lane.healthy
+
+    def _ttl(self, ttl_s: float | None) -> float:
+        return self._ttl_s if ttl_s is None else min(ttl_s, self._ttl_s)
 
     async def store(self, key: str, log: Log[Chunk], ttl_s: float | None) -> bool:
-        """True if Redis has it. `ttl_s` shortens the configured TTL, never lengthens it."""
-        ttl = self._ttl_s if ttl_s is None else min(ttl_s, self._ttl_s)
-        if ttl <= 0 or log.seq == 0 or log.overflowed:
-            return False
+        """Store what was accepted; True if Redis has it. `ttl_s` shortens the configured TTL only."""
         usage = next((chunk.usage for chunk in reversed(log.events) if chunk.usage), None) or {}
         answer = SealedAnswer(
             key=key,
             epoch=log.epoch,
             stored_at=time.time(),
-            ttl_s=ttl,
+            ttl_s=self._ttl(ttl_s),
             chunks=tuple(chunk.raw for chunk in log.events),
             completion=log.whole(completion),
             prompt_tokens=_count(usage.get("prompt_tokens")),
@@ -45,12 +49,19 @@ class Sealing:
         return await self._lane.store(answer)
 
 
-def log_of(answer: SealedAnswer) -> Log[Chunk]:
-    """The same log as when it was live: same epoch, same events, same ids. Made once per answer."""
+def log_of(answer: SealedAnswer) -> Log[Chunk] | None:
+    """The same log as when it was live: same epoch, same events, same ids. Made once per answer.
+
+    None if its chunks cannot be read: whoever wrote that entry, it is a miss.
+    """
     log: Log[Chunk] | None = answer.views.get("log")
     if log is None:
+        try:
+            chunks = [parse_chunk(raw) for raw in answer.chunks]
+        except GatewayError:
+            return None
         log = answer.views["log"] = Log(answer.epoch)
-        log.extend([parse_chunk(raw) for raw in answer.chunks])
+        log.extend(chunks)
         log.end()
         log.preset(answer.completion)
     return log

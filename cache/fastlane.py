@@ -26,6 +26,8 @@ from runtime.supervisor import Supervisor
 log = logging.getLogger("refrain.cache")
 
 LOOKUP_TIMEOUT_S = 0.1
+#: More than an entry has beside the answer itself.
+HEADER_BYTES = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,10 @@ class FastLane:
         self._local.put(answer)
         self._batch.saw([data])
         return await self._writer.put(answer.key, data, ttl_s)
+
+    def takes(self, size: int) -> bool:
+        """Is an answer of so many bytes one that this cache keeps?"""
+        return self._open and size + HEADER_BYTES <= self._store.max_entry_bytes
 
     def stats(self) -> LaneStats:
         """The lane as it is now; needs a running loop."""

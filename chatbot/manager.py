@@ -17,6 +17,7 @@ from admission import Admission, Stage
 from broadcast.broadcast import Broadcast
 from broadcast.claim import Claim, ClaimTimers
 from broadcast.lifecycle import Phase
+from broadcast.log import Log
 from broadcast.manager import BroadcastManager
 from broadcast.sealing import log_of
 from broadcast.subscription import Subscription
@@ -109,8 +110,9 @@ class ChatManager:
             return self._lead(key, request, ticket, via)
         with self._flights.looking(key):
             sealed, lookup_ms = await self._look_up(key)
-            if sealed is not None and _fresh(sealed, request.cache.max_age_s):
-                return self._hit(sealed, ticket, via, lookup_ms)
+            log = _usable(sealed, request.cache.max_age_s)
+            if sealed is not None and log is not None:
+                return self._hit(sealed, log, ticket, via, lookup_ms)
             # Look again: a flight that landed after our miss, or a twin that asked as we did, is here now.
             twin = self._twin(key, request)
             if twin is None:
@@ -137,8 +139,8 @@ class ChatManager:
         return flight
 
     # -- the three roles ----------------------------------------------------------------------
-    def _hit(self, answer: SealedAnswer, ticket: Ticket, via: Via, lookup_ms: int) -> Record:
-        broadcast = self._broadcasts.landed(answer.key, log_of(answer))
+    def _hit(self, answer: SealedAnswer, log: Log[Chunk], ticket: Ticket, via: Via, lookup_ms: int) -> Record:
+        broadcast = self._broadcasts.landed(answer.key, log)
         ttl = answer.remaining_ttl(time.time())
         record = Record(
             ticket, Role.CACHED, CacheResult.HIT, native=via.native, route=via.route, hit_ttl_s=ttl
@@ -271,5 +273,8 @@ class ChatManager:
         self._draining = True
 
 
-def _fresh(answer: SealedAnswer, max_age_s: float | None) -> bool:
-    return max_age_s is None or answer.age(time.time()) <= max_age_s
+def _usable(answer: SealedAnswer | None, max_age_s: float | None) -> Log[Chunk] | None:
+    """The log of an answer that is there, young enough for this caller, and readable."""
+    if answer is None or (max_age_s is not None and answer.age(time.time()) > max_age_s):
+        return None
+    return log_of(answer)

@@ -12,13 +12,16 @@ from upstream.refusals import in_band
 _decode: Final = msgspec.json.Decoder().decode
 _NO_DELTA: Final[dict[str, Any]] = {}
 _ONLY_CHOICE_0: Final = (0,)
-# What a delta may carry besides text, and the type that it must have.
-_OTHER_CONTENT: Final[tuple[tuple[str, type], ...]] = (
-    ("tool_calls", list),
-    ("refusal", str),
-    ("function_call", dict),
-    ("audio", dict),
-)
+# What a delta may carry that a reader would see, and the type that it must have.
+_CONTENT: Final[dict[str, type]] = {
+    "content": str,
+    "reasoning_content": str,
+    "reasoning": str,
+    "tool_calls": list,
+    "refusal": str,
+    "function_call": dict,
+    "audio": dict,
+}
 
 
 class Chunk(msgspec.Struct, frozen=True):
@@ -78,8 +81,7 @@ def _missing(usage: object) -> object:
 
 
 def _read(raw: bytes, choices: list[Any], usage: dict[str, Any] | None) -> Chunk:
-    text = reasoning = ""
-    tool_calls: list[Any] | None = None
+    first: dict[str, Any] = _NO_DELTA
     finish_reason: str | None = None
     content = False
     seen: tuple[int, ...] = ()
@@ -89,16 +91,25 @@ def _read(raw: bytes, choices: list[Any], usage: dict[str, Any] | None) -> Chunk
         seen = _ONLY_CHOICE_0 if index == 0 and not seen else (*seen, index)
         if reason:
             finished = (*finished, index)
-        words, thoughts = _string(delta, "content"), _reasoning(delta)
-        if words or thoughts or _carries_more(delta):
+        if _has_content(delta):
             content = True
         if index == 0:
-            text, reasoning, finish_reason = words, thoughts, reason or None
-            tool_calls = delta.get("tool_calls") or None
-    return Chunk(raw, text, reasoning, tool_calls, finish_reason, usage, content, seen, finished)
+            first, finish_reason = delta, reason or None
+    return Chunk(
+        raw,
+        first.get("content") or "",
+        first.get("reasoning_content") or first.get("reasoning") or "",
+        first.get("tool_calls") or None,
+        finish_reason,
+        usage,
+        content,
+        seen,
+        finished,
+    )
 
 
 def _choice(choice: Any) -> tuple[int, dict[str, Any], str | None]:
+    """Index, delta and finish reason of one choice."""
     if type(choice) is not dict:
         raise UpstreamBadResponse
     index = choice.get("index", 0)
@@ -113,26 +124,13 @@ def _choice(choice: Any) -> tuple[int, dict[str, Any], str | None]:
     return index, delta, reason
 
 
-def _string(delta: dict[str, Any], name: str) -> str:
-    value = delta.get(name)
-    if value is None:
-        return ""
-    if type(value) is not str:
-        raise UpstreamBadResponse
-    return value
-
-
-def _reasoning(delta: dict[str, Any]) -> str:
-    return _string(delta, "reasoning_content") or _string(delta, "reasoning")
-
-
-def _carries_more(delta: dict[str, Any]) -> bool:
+def _has_content(delta: dict[str, Any]) -> bool:
+    """Whether a reader would see something of it; refuses fields of the wrong type on the way."""
     found = False
-    for name, kind in _OTHER_CONTENT:
-        value = delta.get(name)
-        if value is None:
-            continue
-        if type(value) is not kind:
-            raise UpstreamBadResponse
-        found = found or bool(value)
+    for name, value in delta.items():
+        if value is not None and name in _CONTENT:
+            if type(value) is not _CONTENT[name]:
+                raise UpstreamBadResponse
+            if value:
+                found = True
     return found

@@ -182,7 +182,8 @@ class _Connection(asyncio.Protocol):
         self._upstream.connections += 1
         self._upstream.open += 1
         self._upstream._live.add(self)
-        transport.write(self._upstream.greeting)
+        if self._upstream.greeting:
+            transport.write(self._upstream.greeting)
         if not self._upstream.reading:
             transport.pause_reading()
         self._upstream.changed()
