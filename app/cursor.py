@@ -17,9 +17,14 @@ _CURSOR: Final = re.compile(r"(\d{1,16})-(\d{1,9})", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The reader has seen everything up to `seq`. `reset`: what it has is of an older epoch, and void.
-    `over`: it has seen the end as well."""
+    """Where a connection starts: `cursor` is what it is told first, so that it can come back to it.
 
+    The reader has seen everything up to `seq`. `reset`: what it has is of an older epoch, and void; its
+    cursor stays the old one until it has seen something of the new, or a cut would lose the reset.
+    `over`: it has seen the end as well.
+    """
+
+    cursor: tuple[int, int]
     seq: int = 0
     reset: bool = False
     over: bool = False
@@ -29,18 +34,15 @@ def start_of(exchange: Exchange, record: Record) -> Start:
     """Raises BadCursor or HistoryGone; never silently a full replay."""
     given = _given(exchange)
     log = record.broadcast.log
-    if given is None:
-        seq, reset = 0, False
-    else:
-        epoch, seq = given
-        if record.claim.ended is not None and given == sse.terminal_id(record):
-            return Start(over=True)
-        reset = epoch < log.epoch
-        if epoch > log.epoch or (not reset and seq > log.seq):
-            raise BadCursor()
+    epoch, seq = cursor = given or (log.epoch, 0)
+    if record.claim.ended is not None and cursor == sse.terminal_id(record):
+        return Start(cursor, over=True)
+    reset = epoch < log.epoch
+    if epoch > log.epoch or (not reset and seq > log.seq):
+        raise BadCursor()
     if log.overflowed and not record.alone:
         raise HistoryGone()
-    return Start(0 if reset else seq, reset)
+    return Start(cursor, 0 if reset else seq, reset)
 
 
 def _given(exchange: Exchange) -> tuple[int, int] | None:

@@ -25,7 +25,7 @@ async def stream(
     subscription: Subscription[Chunk] = Subscription(broadcast.log, broadcast.log.index_after(start.seq))
     with connections.watch(exchange, subscription) as connection, manager.reading(record, subscription):
         await connection.open(headers)
-        opening = sse.priming(broadcast.log.epoch, start.seq)
+        opening = sse.priming(*start.cursor)
         if start.reset:
             opening += sse.reset(broadcast.log.epoch)
         await _run(connection, subscription, manager, record, opening)

@@ -35,10 +35,10 @@ class Catalogue:
         self._fetching: asyncio.Task[None] | None = None
 
     async def models(self) -> list[dict[str, Any]]:
-        """The list, at most a minute old, older while the upstream fails. Raises `UpstreamError`."""
+        """The list, renewed behind its callers once a minute. Raises `UpstreamError` if none came yet."""
         if self._fetching is None and asyncio.get_running_loop().time() >= self._ask_at:
             self._fetching = self._supervisor.spawn("upstream:models", self._fetch())
-        if self._fetching is not None:
+        if self._fetching is not None and self._models is None:
             # A shield: the caller that goes away must not take the list from the others.
             await asyncio.shield(self._fetching)
         if self._models is None:

@@ -12,6 +12,7 @@ import pytest
 
 from runtime.errors import UpstreamAuth, UpstreamBadResponse, UpstreamError, UpstreamUnreachable
 from runtime.supervisor import Supervisor
+from tests.fakes.eventually import eventually
 from tests.fakes.upstream import CLOSE, RESET, Gate, Script, ScriptedUpstream, head, piece, reply
 from upstream import catalogue
 from upstream.client import ModelClient
@@ -70,13 +71,18 @@ async def test_an_asker_that_goes_away_leaves_the_others_their_list() -> None:
     assert len(upstream.requests) == 1
 
 
-async def test_an_old_list_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Here it is old at once."""
+async def test_an_old_list_is_renewed_behind_its_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here it is old at once: who asks then gets the old one without a wait, and soon the new one."""
     monkeypatch.setattr(catalogue, "KEPT_S", 0.0)
     newer = reply("200 OK", b'{"data":[{"id":"newer"}]}')
     async with client_of([GOOD], [newer]) as (_, client):
         assert await client.default_model() == "first"
-        assert await client.default_model() == "newer"
+        assert await client.default_model() == "first"
+
+        async def renewed() -> bool:
+            return await client.default_model() == "newer"
+
+        await eventually(renewed)
 
 
 async def test_the_last_good_list_is_served_while_the_upstream_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +91,9 @@ async def test_the_last_good_list_is_served_while_the_upstream_fails(monkeypatch
     async with client_of([GOOD], [reply("503 Unavailable", b"")]) as (upstream, client):
         assert await client.models() == MODELS
         assert await client.models() == MODELS
-        assert await client.models() == MODELS
+        await upstream.until(lambda: len(upstream.requests) == 2)
+        for _ in range(3):
+            assert await client.models() == MODELS
     assert len(upstream.requests) == 2
 
 
