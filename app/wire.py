@@ -9,6 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 _STRICT = ConfigDict(strict=True, extra="allow")
 
 
+# The first complaint is enough: a list of a hundred thousand of them would stop the event loop.
+Objects = Annotated[list[dict[str, Any]], Field(fail_fast=True)]
+
+
 class ContentPart(BaseModel):
     model_config = _STRICT
     type: str = Field(min_length=1)
@@ -18,10 +22,13 @@ class ContentPart(BaseModel):
 class Message(BaseModel):
     model_config = _STRICT
     role: str = Field(min_length=1)
-    content: str | list[ContentPart] | None = None
+    content: str | Annotated[list[ContentPart], Field(fail_fast=True)] | None = None
     name: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
+    tool_calls: Objects | None = None
     tool_call_id: str | None = None
+
+
+Messages = Annotated[list[Message], Field(min_length=1, fail_fast=True)]
 
 
 class Sampling(BaseModel):
@@ -32,7 +39,7 @@ class Sampling(BaseModel):
     temperature: float | None = None
     top_p: float | None = None
     max_tokens: int | None = None
-    stop: str | list[str] | None = None
+    stop: str | Annotated[list[str], Field(fail_fast=True)] | None = None
     seed: int | None = None
     user: str | None = None
 
@@ -41,7 +48,7 @@ class ChatBody(Sampling):
     """`POST /chat`: `message`, or `messages`."""
 
     message: str | None = None
-    messages: Annotated[list[Message], Field(min_length=1)] | None = None
+    messages: Messages | None = None
     conversation_id: Any = None
     priority: Literal["interactive", "batch"] | None = None
     cache: bool | Literal["refresh"] | None = None
@@ -57,7 +64,7 @@ class StreamOptions(BaseModel):
 class CompletionBody(Sampling):
     """`POST /v1/chat/completions`."""
 
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Messages
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Annotated[int, Field(ge=1, le=128)] | None = None
@@ -66,8 +73,8 @@ class CompletionBody(Sampling):
     frequency_penalty: float | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    logit_bias: dict[str, float] | None = None
-    tools: list[dict[str, Any]] | None = None
+    logit_bias: dict[str, Any] | None = None
+    tools: Objects | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     response_format: dict[str, Any] | None = None
