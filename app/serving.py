@@ -31,7 +31,11 @@ async def serve(settings: Settings) -> int:
             gateway = app.state.gateway
             server = Server(configuration(app), gateway, settings.drain_timeout_s)
             _greet(settings, addresses, sock)
-            await server.serve(sockets=[sock])
+            try:
+                await server.serve(sockets=[sock])
+            finally:
+                # A forced exit skips the lifespan's end; what it would have closed is closed here.
+                await gateway.close()
             healthy = gateway.supervisor.healthy and supervisor.healthy
             return 0 if server.started and healthy else 1
     finally:

@@ -84,20 +84,14 @@ class ModelClient:
         request = _encoded(body)
         deadlines = Deadlines(asyncio.get_running_loop().time(), self._timeouts)
         with self._counted() as call:
-            reply = await self._open(request, deadlines)
-            answer = None
             try:
-                await _check(reply)
-                answer = call.answer = Answer(reply, deadlines, cumulative=self._cumulative)
-                yield answer
-                if answer.complete:
-                    # The rest of an answer that is over is usually there already. Reading it lets the
-                    # connection serve again; the caller has long seen the end.
-                    await reply.drain(DRAIN_S)
-            finally:
-                if answer is not None:
-                    answer.close()
-                reply.close()
+                async with self._answering(request, deadlines, call) as answer:
+                    yield answer
+            except BaseException:
+                # The socket of a call that was cut closes a turn of the loop later. Until then the
+                # permit is not free: the next call could reach the upstream before this one's end.
+                await asyncio.sleep(0)
+                raise
 
     async def models(self) -> list[dict[str, Any]]:
         """The upstream's models, each with an `id`. Raises `UpstreamError` if none were ever read."""
@@ -121,6 +115,23 @@ class ModelClient:
     async def close(self) -> None:
         """Close the pool; calls that still run fail as truncated. Idempotent."""
         await self._transport.close()
+
+    @asynccontextmanager
+    async def _answering(self, request: bytes, deadlines: Deadlines, call: _Call) -> AsyncIterator[Answer]:
+        reply = await self._open(request, deadlines)
+        answer = None
+        try:
+            await _check(reply)
+            answer = call.answer = Answer(reply, deadlines, cumulative=self._cumulative)
+            yield answer
+            if answer.complete:
+                # The rest of an answer that is over is usually there already. Reading it lets the
+                # connection serve again; the caller has long seen the end.
+                await reply.drain(DRAIN_S)
+        finally:
+            if answer is not None:
+                answer.close()
+            reply.close()
 
     async def _open(self, request: bytes, deadlines: Deadlines) -> Reply:
         loop = asyncio.get_running_loop()

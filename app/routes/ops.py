@@ -85,7 +85,7 @@ async def _readiness(gateway: Gateway) -> Response:
 
 async def _frames(gateway: Gateway) -> AsyncIterator[dict[str, str]]:
     while gateway.state == "ready":
-        yield {"event": "pipeline", "data": msgspec.json.encode(pipeline(gateway)).decode()}
+        yield {"data": msgspec.json.encode(pipeline(gateway)).decode()}
         await asyncio.sleep(FRAME_S)
 
 

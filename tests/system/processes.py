@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -159,8 +158,3 @@ class GatewayProcess(Process):
         idle = all(stage["in_use"] == 0 and stage["waiting"] == 0 for stage in seen["stages"])
         totals = seen["totals"]
         return idle and not totals["broadcasts"] and not totals["subscribers"] and not totals["upstream_in_flight"]
-
-
-#: What the fixtures of conftest.py hand to a test.
-Simulate = Callable[..., SimulatorProcess]
-Start = Callable[..., GatewayProcess]

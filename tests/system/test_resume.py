@@ -9,8 +9,9 @@ import pytest
 
 from tests.fakes.eventually import eventually
 from tests.system.client import Client, Stream
-from tests.system.processes import GatewayProcess, Simulate, SimulatorProcess, Start
+from tests.system.processes import GatewayProcess, SimulatorProcess
 from tests.system.prompts import answer_to, prompt, tokens_of
+from tests.system.scene import Simulate, Start, accepted, at_rest, together
 
 pytestmark = pytest.mark.anyio
 
@@ -51,7 +52,7 @@ async def test_after_the_end_every_cut_resumes_with_exactly_the_rest(gateway: Ga
     question = prompt("An ended song")
     tokens = tokens_of(question, TOKENS)
     async with Client(gateway.url) as client:
-        url = (await client.submit(question)).json["stream_url"]
+        url = (await accepted(client, question))["stream_url"]
         whole = await client.stream(url)
         assert whole.text == "".join(tokens)
         epoch = epoch_of(whole)
@@ -71,7 +72,7 @@ async def test_after_the_end_every_cut_resumes_with_exactly_the_rest(gateway: Ga
 async def test_while_live_every_cut_resumes_with_exactly_the_rest(
     gateway: GatewayProcess, simulator: SimulatorProcess
 ) -> None:
-    """Row 43: readers cut anywhere before the live edge replay up to it at once, then follow it to the end."""
+    """Row 43: readers cut before the live edge replay up to it at once, then follow it to the end."""
     edge = 15
     question = prompt("A live song", hold="edge", hold_after=edge)
     tokens = tokens_of(question, TOKENS)
@@ -93,7 +94,7 @@ async def test_while_live_every_cut_resumes_with_exactly_the_rest(
         assert reader.last_id.endswith(f"-{TOKENS + 1}")
 
     async with Client(gateway.url) as client, asyncio.timeout(60), asyncio.TaskGroup() as group:
-        url = (await client.submit(question)).json["stream_url"]
+        url = (await accepted(client, question))["stream_url"]
         cursor = await read_until(client, url, "".join(tokens[:edge]))
         epoch, _, seq = cursor.partition("-")
         assert int(seq) == edge
@@ -113,27 +114,26 @@ async def test_a_reader_cut_at_every_token_of_its_own_stream_loses_and_repeats_n
     async def cut_at(client: Client, seen: int) -> None:
         question = prompt(f"Cut {seen}", hold=f"cut-{seen}", hold_after=seen)
         tokens = tokens_of(question, TOKENS)
-        url = (await client.submit(question)).json["stream_url"]
+        url = (await accepted(client, question))["stream_url"]
         cursor = await read_until(client, url, "".join(tokens[:seen]))
         simulator.release(f"cut-{seen}")
         rest = await client.stream(url, last_event_id=cursor)
         assert rest.text == "".join(tokens[seen:])
         assert rest.end.name == "done"
 
-    async with Client(gateway.url) as client, asyncio.TaskGroup() as group:
-        for seen in range(0, TOKENS + 1, 2):
-            group.create_task(cut_at(client, seen))
+    async with Client(gateway.url) as client:
+        await together(cut_at(client, seen) for seen in range(TOKENS + 1))
     assert simulator.stats()["aborted"] == 0
 
 
-MALFORMED = ("x", "-", "1", "1-", "-1", "1-2-3", "1--2", "%201-1", "1-1%20", "%2B1-1", "1-1e1", "0x1-1", "1.0-1", "")
-TOO_LONG = ("12345678901234567-1", "1-1234567890", "%EF%BC%91-%EF%BC%91", "1%00-1")
+MALFORMED = "x - 1 1- -1 1-2-3 1--2 %201-1 1-1%20 %2B1-1 1-1e1 0x1-1 1.0-1 1%00-1".split()
+TOO_LONG = ("", "12345678901234567-1", "1-1234567890", "%EF%BC%91-%EF%BC%91")
 
 
 async def test_a_bad_cursor_is_refused_and_never_a_silent_full_replay(gateway: GatewayProcess) -> None:
     """Row 43: malformed, or beyond the end: 400 instead of the stream."""
     async with Client(gateway.url) as client:
-        url = (await client.submit("Where am I?")).json["stream_url"]
+        url = (await accepted(client, "Where am I?"))["stream_url"]
         whole = await client.stream(url)
         epoch = epoch_of(whole)
         beyond = (f"{epoch}-{TOKENS + 2}", f"{epoch}-999999999", f"{epoch + 1}-0", f"{epoch + 1}-1")
@@ -149,7 +149,7 @@ async def test_a_bad_cursor_is_refused_and_never_a_silent_full_replay(gateway: G
 async def test_a_cursor_of_an_older_epoch_gets_reset_and_the_whole_text(gateway: GatewayProcess) -> None:
     """Row 43: what it has is void, and the connection's own cursor stays old until new text has come."""
     async with Client(gateway.url) as client:
-        url = (await client.submit("Once more")).json["stream_url"]
+        url = (await accepted(client, "Once more"))["stream_url"]
         whole = await client.stream(url)
         epoch = epoch_of(whole)
         for seq in (0, 3, TOKENS + 500):
@@ -160,7 +160,7 @@ async def test_a_cursor_of_an_older_epoch_gets_reset_and_the_whole_text(gateway:
             assert names.count("reset") == 1
             reset = next(event for event in again.events if event.name == "reset")
             assert reset.json == {"epoch": epoch}
-            # Cut right here, it must be told again: a cursor of the new epoch would glue two answers together.
+            # Cut right here, it must be told again: a cursor of the new epoch would glue two answers.
             assert reset.id == old
             assert again.text == whole.text
             assert again.end == whole.end
@@ -170,16 +170,16 @@ async def test_the_id_of_a_terminal_event_gets_204(gateway: GatewayProcess) -> N
     """Row 43: nothing follows an end, of whatever kind; 204 is what stops an EventSource."""
     async with Client(gateway.url) as client:
         for question, name in (("Sing", "done"), (prompt("Break", truncate=3), "failed")):
-            url = (await client.submit(question)).json["stream_url"]
+            url = (await accepted(client, question))["stream_url"]
             end = (await client.stream(url)).end
             assert end.name == name
             await expect_204(client, url, end.id)
-        accepted = (await client.submit("Never mind")).json
-        await client.cancel(accepted["id"])
-        end = (await client.stream(accepted["stream_url"])).end
+        chat = await accepted(client, "Never mind")
+        await client.cancel(chat["id"])
+        end = (await client.stream(chat["stream_url"])).end
         assert end.name == "cancelled"
         assert end.id.endswith("-999999999")
-        await expect_204(client, accepted["stream_url"], end.id)
+        await expect_204(client, chat["stream_url"], end.id)
 
 
 async def expect_204(client: Client, url: str, cursor: str) -> None:
@@ -189,27 +189,26 @@ async def expect_204(client: Client, url: str, cursor: str) -> None:
 
 
 async def test_evicted_history_is_gone_and_said_so(simulator: SimulatorProcess, start: Start) -> None:
-    """Row 43: the oldest answers make room; their ids say 410, with any cursor or none, and 404 afterwards."""
+    """Row 43: the oldest answers make room; their ids say 410 with any cursor; after retention, 404."""
     gateway = start(simulator, RETENTION_BYTES=20_000, RETENTION_S=3600)
     async with Client(gateway.url) as client:
         urls = []
         for number in range(4):
-            accepted = (await client.submit(f"Verse {number}")).json
-            whole = await client.stream(accepted["stream_url"])
-            urls.append((accepted["id"], accepted["stream_url"], whole))
-        id, url, whole = urls[0]
+            url = (await accepted(client, f"Verse {number}"))["stream_url"]
+            urls.append((url, await client.stream(url)))
+        url, whole = urls[0]
         for path in (url, after(url, f"{epoch_of(whole)}-3"), after(url, f"{epoch_of(whole)}-0")):
             gone = await client.call("GET", path)
             assert (gone.status, gone.error["code"]) == (410, "history_gone")
-        _, url, whole = urls[-1]
+        url, whole = urls[-1]
         assert (await client.stream(url)).text == whole.text
     brief = start(simulator, RETENTION_S=0.2)
     async with Client(brief.url) as client:
-        accepted = (await client.submit("Verse 0")).json
-        await client.stream(accepted["stream_url"])
+        url = (await accepted(client, "Verse 0"))["stream_url"]
+        await client.stream(url)
 
         async def forgotten() -> bool:
-            return (await client.call("GET", accepted["stream_url"])).status == 404
+            return (await client.call("GET", url)).status == 404
 
         await eventually(forgotten)
 
@@ -217,7 +216,10 @@ async def test_evicted_history_is_gone_and_said_so(simulator: SimulatorProcess, 
 async def test_an_unknown_and_a_foreign_id_answer_alike(simulator: SimulatorProcess, start: Start) -> None:
     """Row 43: nobody learns from a 404 whether somebody else's id exists."""
     gateway = start(simulator, API_KEYS="one:key-of-tenant-one,two:key-of-tenant-two")
-    async with Client(gateway.url, "key-of-tenant-one") as one, Client(gateway.url, "key-of-tenant-two") as two:
+    async with (
+        Client(gateway.url, "key-of-tenant-one") as one,
+        Client(gateway.url, "key-of-tenant-two") as two,
+    ):
         mine = (await one.submit("Mine")).json["id"]
         assert (await one.call("GET", f"/chat/{mine}")).status == 200
         for method, path in (("GET", "/chat/{}/stream"), ("GET", "/chat/{}"), ("POST", "/chat/{}/cancel")):
@@ -235,30 +237,32 @@ async def test_a_reader_that_returns_within_the_grace_continues(
     """Row 42: closing the only stream is not a cancel; the answer runs on and is resumed."""
     question = prompt("Back in a moment", hold="grace", hold_after=5)
     async with Client(gateway.url) as client:
-        accepted = (await client.submit(question)).json
-        cursor = await read_until(client, accepted["stream_url"], answer_to(question, 5))
+        chat = await accepted(client, question)
+        cursor = await read_until(client, chat["stream_url"], answer_to(question, 5))
         await eventually(lambda: gateway.get("/pipeline")["totals"]["subscribers"] == 0)
-        assert (await client.record(accepted["id"]))["status"] == "streaming"
+        assert (await client.record(chat["id"]))["status"] == "streaming"
         assert simulator.stats()["in_flight"] == 1
         simulator.release("grace")
-        rest = await client.stream(accepted["stream_url"], last_event_id=cursor)
+        rest = await client.stream(chat["stream_url"], last_event_id=cursor)
         assert rest.text == answer_to(question, TOKENS)[len(answer_to(question, 5)) :]
         assert rest.end.name == "done"
     assert simulator.stats()["aborted"] == 0
 
 
-async def test_after_the_grace_the_upstream_call_is_aborted(simulator: SimulatorProcess, start: Start) -> None:
+async def test_after_the_grace_the_upstream_call_is_aborted(
+    simulator: SimulatorProcess, start: Start
+) -> None:
     """Row 42: nobody came back, so nobody pays on; the record says so, and everything is free again."""
     gateway = start(simulator, ABANDON_GRACE_S=0.2)
     question = prompt("Gone for good", hold="for-good", hold_after=5)
     async with Client(gateway.url) as client:
-        accepted = (await client.submit(question)).json
-        await read_until(client, accepted["stream_url"], answer_to(question, 5))
+        chat = await accepted(client, question)
+        await read_until(client, chat["stream_url"], answer_to(question, 5))
         await eventually(lambda: simulator.stats()["aborted"] == 1)
-        await eventually(gateway.at_rest)
-        record = await client.record(accepted["id"])
+        await at_rest(gateway)
+        record = await client.record(chat["id"])
         assert (record["status"], record["text"]) == ("cancelled", answer_to(question, 5))
-        assert (await client.stream(accepted["stream_url"])).end.name == "cancelled"
+        assert (await client.stream(chat["stream_url"])).end.name == "cancelled"
 
 
 async def test_two_readers_of_one_id_get_the_same_stream(
@@ -267,9 +271,10 @@ async def test_two_readers_of_one_id_get_the_same_stream(
     """Row 44: a second GET of a live id replays and then follows; neither disturbs the other."""
     question = prompt("For two", hold="two", hold_after=7)
     async with Client(gateway.url) as client, asyncio.timeout(60):
-        url = (await client.submit(question)).json["stream_url"]
+        url = (await accepted(client, question))["stream_url"]
         async with client.listening(url) as (_, events, reader):
-            await anext(event for event in events if event.name == "delta")  # type: ignore[arg-type]
+            while (await anext(events)).name != "delta":
+                continue
             second = await read_until(client, url, answer_to(question, 7))
             simulator.release("two")
             third = await client.stream(url)

@@ -1,0 +1,3 @@
+module refrain/bench
+
+go 1.19

@@ -1,0 +1,301 @@
+"""The whole pipeline below the wire, of real parts: only the model, the hook and the store are played.
+
+    async with pipeline(leaders=1, streams=1) as pipe:
+        record = await pipe.ask("a question")
+        assert (await pipe.read(record)).ended.outcome is Outcome.COMPLETED
+
+Leaving the block lets every timer run out and then checks the invariants of `tests.fakes.invariants`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from admission import Priority, Stage
+from broadcast.answering import Answering
+from broadcast.broadcast import Broadcast
+from broadcast.claim import ClaimTimers
+from broadcast.lifecycle import Phase
+from broadcast.manager import Bounds, BroadcastManager
+from broadcast.outcome import End, Outcome
+from broadcast.sealing import Sealing
+from broadcast.subscription import Subscription
+from cache.fastlane import FastLane
+from cache.keys import SharingKeys
+from chatbot.manager import NATIVE, OPENAI, ChatManager, Via
+from chatbot.record import Record
+from chatbot.records import Records
+from chatbot.request import CacheDirectives, ChatRequest
+from chatbot.ticket import Ticket
+from processing.flights import Flights
+from processing.hook import HookStep
+from processing.planning import PlanningStep
+from processing.preparer import Preparer, Step
+from runtime.supervisor import Supervisor
+from tests.fakes.answer_store import MemoryAnswerStore
+from tests.fakes.model import FakeModel
+from upstream.chunk import Chunk
+from upstream.client import ModelClient
+from upstream.hook import HookAnswer, PreparationHook
+from upstream.retry import RetryPolicy
+
+#: Longer than every timer together.
+LONG = 3600.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Small ones, and timers that are all different, so that no test passes by the wrong one."""
+
+    leaders: int = 2
+    followers: int = 2
+    streams: int = 2
+    calls: int = 2
+    queue: int = 50
+    pending: int = 50
+    queue_s: float = 61.0
+    prepare_s: float = 53.0
+    slot_s: float = 127.0
+    subscribe_s: float = 71.0
+    grace_s: float = 5.0
+    retention_s: float = 600.0
+    retention_bytes: int = 1 << 20
+    log_bytes: int = 1 << 20
+    ttl_s: float = 86400.0
+    local_bytes: int = 1 << 20
+    finish: bool = False
+    hook: bool = False
+    planning: bool = False
+
+
+class FakeHook:
+    """The preparation hook: answers at once, or only `by_hand`; `answer` and `error` are what it says."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.inside = self.peak = 0
+        self.answer = HookAnswer(messages=[{"role": "user", "content": ""}])
+        self.error: Exception | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self._entered = asyncio.Condition()
+
+    async def prepare(self, canonical: Mapping[str, Any]) -> HookAnswer:
+        self.asked.append(canonical["messages"][-1]["content"])
+        self.inside += 1
+        self.peak = max(self.peak, self.inside)
+        try:
+            async with self._entered:
+                self._entered.notify_all()
+            await asyncio.sleep(0)
+            await self.gate.wait()
+            if self.error is not None:
+                raise self.error
+            return HookAnswer(
+                messages=canonical["messages"], store=self.answer.store, ttl_s=self.answer.ttl_s
+            )
+        finally:
+            self.inside -= 1
+
+    async def entered(self, number: int) -> None:
+        """Wait until it has been asked so many times."""
+        async with self._entered:
+            await self._entered.wait_for(lambda: len(self.asked) >= number)
+
+
+class Witness:
+    """The observer of the pipeline: how often each request ended, and how each follower joined."""
+
+    def __init__(self) -> None:
+        self.ends: Counter[str] = Counter()
+        self.joins: list[Phase] = []
+
+    def joined(self, phase: Phase) -> None:
+        self.joins.append(phase)
+
+    def ended(self, record: Record) -> None:
+        assert record.claim.ended is not None
+        self.ends[record.ticket.id] += 1
+
+
+class WitnessedRecords(Records):
+    """The real ones, which also remember every record that was ever made."""
+
+    def __init__(self, retention_s: float, retention_bytes: int) -> None:
+        super().__init__(retention_s, retention_bytes)
+        self.made: list[tuple[Record, str]] = []
+
+    def add(self, record: Record) -> None:
+        self.made.append((record, record.ticket.tenant))
+        super().add(record)
+
+
+@dataclass
+class Reading:
+    """What one reader got. `ended` is None if it left before the end."""
+
+    text: str = ""
+    ended: End | None = None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        return self.ended and self.ended.outcome
+
+
+def text_form(chunk: Chunk, epoch: int, seq: int) -> bytes:
+    return chunk.text.encode()
+
+
+@dataclass
+class Pipeline:
+    """The parts, and the two things a client does: ask and read."""
+
+    limits: Limits
+    supervisor: Supervisor
+    model: FakeModel = field(default_factory=FakeModel)
+    hook: FakeHook = field(default_factory=FakeHook)
+    store: MemoryAnswerStore = field(default_factory=MemoryAnswerStore)
+    witness: Witness = field(default_factory=Witness)
+    flights: Flights[Broadcast[Chunk]] = field(default_factory=Flights)
+
+    def __post_init__(self) -> None:
+        limits = self.limits
+        self.leaders = Stage("leaders", limits.leaders, limits.queue)
+        self.followers = Stage("followers", limits.followers, limits.queue)
+        self.llm_streams = Stage("llm_streams", limits.streams)
+        self.llm_calls = Stage("llm_calls", limits.calls)
+        self.stages = (self.leaders, self.followers, self.llm_streams, self.llm_calls)
+        self.lane = FastLane(self.store, local_bytes=limits.local_bytes, enabled=limits.ttl_s > 0)
+        self.retry = RetryPolicy(asyncio.get_running_loop().time, uniform=lambda low, high: high)
+        self.records = WitnessedRecords(limits.retention_s, limits.retention_bytes)
+        self.broadcasts = self._broadcasts()
+        self.timers = ClaimTimers(limits.queue_s, limits.slot_s, limits.subscribe_s, limits.grace_s)
+        self.manager = ChatManager(
+            SharingKeys(share_globally=False, normalize_loosely=False, fingerprint=("test",)),
+            self.lane,
+            self.flights,
+            self.followers,
+            self.broadcasts,
+            self.records,
+            self.timers,
+            self.witness,
+        )
+        self.lane.start(self.supervisor)
+        self.loops = len(self.supervisor)
+
+    def _broadcasts(self) -> BroadcastManager:
+        limits = self.limits
+        # Duck-typed: the fake offers the one method that the pipeline calls.
+        client = cast(ModelClient, self.model)
+        steps: list[Step] = []
+        if limits.hook:
+            steps.append(HookStep(cast(PreparationHook, self.hook)))
+        if limits.planning:
+            steps.append(self.planning(client))
+        return BroadcastManager(
+            self.flights,
+            self.leaders,
+            self.llm_streams,
+            Preparer(steps),
+            Answering(
+                client, self.llm_streams, self.retry, slot_s=limits.slot_s, max_log_bytes=limits.log_bytes
+            ),
+            Sealing(self.lane, limits.ttl_s),
+            self.supervisor,
+            Bounds(limits.pending, limits.log_bytes, limits.queue_s, limits.slot_s, limits.prepare_s),
+            finish_unwatched=limits.finish,
+        )
+
+    def planning(self, client: ModelClient) -> PlanningStep:
+        return PlanningStep("planner", client, self.llm_calls, self.retry)
+
+    # -- what a client does -------------------------------------------------------------------
+    async def ask(
+        self,
+        prompt: str,
+        via: Via = NATIVE,
+        *,
+        tenant: str = "t",
+        priority: Priority = Priority.INTERACTIVE,
+        request_id: str | None = None,
+        **directives: Any,
+    ) -> Record:
+        """Submit; `directives` are the cache's."""
+        request = question(prompt, priority, request_id, CacheDirectives(**directives))
+        record, _ = await self.manager.submit(request, Ticket.issue(tenant, priority), via)
+        return record
+
+    async def read(self, record: Record, *, start: int = 0) -> Reading:
+        """Read a stream from event `start` to its end, the way the wire does."""
+        got = Reading()
+        subscription: Subscription[Chunk] = Subscription(record.broadcast.log, start)
+        around = self.manager.reading if record.native else self.manager.serving
+        with around(record, subscription):
+            while True:
+                got.ended = record.claim.ended
+                if not record.alone:
+                    got.text += subscription.take(text_form).decode()
+                if got.ended is not None:
+                    return got
+                await subscription.wait()
+
+    async def ask_and_read(self, prompt: str, via: Via = OPENAI, **options: Any) -> Reading:
+        return await self.read(await self.ask(prompt, via, **options))
+
+    def status(self, record: Record) -> str:
+        return self.manager.progress(record).status
+
+    def cancel(self, record: Record) -> None:
+        self.manager.cancel(record.ticket.id, record.ticket.tenant)
+
+
+def question(
+    prompt: str,
+    priority: Priority = Priority.INTERACTIVE,
+    request_id: str | None = None,
+    cache: CacheDirectives | None = None,
+) -> ChatRequest:
+    body = {"model": "m", "messages": [{"role": "user", "content": prompt}]}
+    return ChatRequest(body, priority, cache or CacheDirectives(), request_id)
+
+
+@asynccontextmanager
+async def pipeline(limits: Limits | None = None, **changes: Any) -> AsyncIterator[Pipeline]:
+    """A running pipeline, at rest when it is left."""
+    # Not at the top: the invariants speak of pipelines.
+    from tests.fakes.invariants import assert_at_rest
+
+    supervisor = Supervisor()
+    pipe = Pipeline(replace(limits or Limits(), **changes), supervisor)
+    try:
+        yield pipe
+        await asyncio.sleep(LONG)
+        assert_at_rest(pipe)
+        assert supervisor.healthy
+    finally:
+        await supervisor.close()
+
+
+async def turns(number: int) -> None:
+    """Let everything that can run now run for so many turns of the loop. No time passes."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+async def settle() -> None:
+    """Let everything run that needs no timer."""
+    await turns(50)
+
+
+async def until(state: Callable[[], bool]) -> None:
+    """Turn by turn until `state` holds; it must come without a timer."""
+    for _ in range(200):
+        if state():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("this state does not come by itself")
