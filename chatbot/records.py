@@ -17,7 +17,8 @@ RECORD_BYTES = 2048
 class Records:
     """Bounded by time (then unknown: 404) and by the bytes of the logs kept (oldest first: 410).
 
-    State: `_records` by id, `_kept` in order of their end, `_logs` with how many records share each.
+    State: `_records` by id, `_kept` in order of their end, `_logs` with how many records
+    share each and what was counted for it: a log may grow after a record of it has ended.
     """
 
     def __init__(self, retention_s: float, retention_bytes: int) -> None:
@@ -26,7 +27,7 @@ class Records:
         self._records: dict[str, Record] = {}
         self._kept: OrderedDict[str, float] = OrderedDict()  # id → loop time of forgetting
         self._full: OrderedDict[str, None] = OrderedDict()  # of those, the ones with their log
-        self._logs: dict[Log[Any], int] = {}
+        self._logs: dict[Log[Any], tuple[int, int]] = {}
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -63,9 +64,9 @@ class Records:
         self._full[id] = None
         self._bytes += RECORD_BYTES
         log = record.broadcast.log
-        self._logs[log] = self._logs.get(log, 0) + 1
-        if self._logs[log] == 1:
-            self._bytes += log.weight
+        sharers, counted = self._logs.get(log, (0, 0))
+        self._logs[log] = (sharers + 1, log.weight)
+        self._bytes += log.weight - counted
         while self._bytes > self._retention_bytes and (oldest := self._evictable()) is not None:
             self._evict(oldest)
 
@@ -94,8 +95,10 @@ class Records:
         record.gone = True
         self._bytes -= RECORD_BYTES
         log = record.broadcast.log
-        self._logs[log] -= 1
-        if self._logs[log] == 0:
+        sharers, counted = self._logs[log]
+        if sharers > 1:
+            self._logs[log] = (sharers - 1, counted)
+        else:
             del self._logs[log]
-            self._bytes -= log.weight
+            self._bytes -= counted
         record.forget()

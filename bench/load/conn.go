@@ -28,7 +28,7 @@ type conn struct {
 	bad     bool
 	done    bool
 	fail    string
-	next    int      // stamped streams: next sequence number
+	next    int // stamped streams: next sequence number
 	id      string
 	key     int64
 }
@@ -47,7 +47,6 @@ type loop struct {
 	gap     hist
 	lag     hist
 	late    hist
-	hconn   hist
 	issued  int64
 	okN     int64
 	inFly   int64

@@ -29,4 +29,3 @@ func (l *loop) hold() map[string]any {
 		"rss_start_mb": mb(before), "rss_held_mb": mb(held), "rss_per_subscriber_kb": float64(held-before) / 1024 / n,
 		"idle_core_share": (l.proc.cpu() - cpu) / (float64(now()-began) / 1e9)}
 }
-

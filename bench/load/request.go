@@ -131,4 +131,3 @@ func (l *loop) finish(c *conn, why string) {
 	}
 	l.onDone(c)
 }
-

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import TYPE_CHECKING
+
 from admission import Stage
-from tests.fakes.pipeline import LONG, Pipeline
+from tests.fakes.turns import settle
+
+if TYPE_CHECKING:
+    from tests.fakes.pipeline import Pipeline
 
 
 def assert_at_rest(pipe: Pipeline) -> None:
@@ -38,7 +44,7 @@ def assert_nothing_runs(pipe: Pipeline) -> None:
 
 def assert_every_request_ended_once(pipe: Pipeline) -> None:
     """I2: exactly one end for each, and nobody is still counted as connected or interested."""
-    for record, _ in pipe.records.made:
+    for record in pipe.records.made:
         assert pipe.witness.ends[record.ticket.id] == 1, f"{record!r} has no single end"
         assert record.claim.ended is not None
         assert not record.claim.interested
@@ -49,7 +55,7 @@ def assert_every_request_ended_once(pipe: Pipeline) -> None:
 
 def assert_every_text_is_of_one_call(pipe: Pipeline) -> None:
     """I1: a text is a prefix of what one call said about the same question."""
-    for record, _ in pipe.records.made:
+    for record in pipe.records.made:
         if record.gone:
             continue
         text = "".join(chunk.text for chunk in record.chunks())
@@ -59,12 +65,15 @@ def assert_every_text_is_of_one_call(pipe: Pipeline) -> None:
 
 
 async def assert_capacity(pipe: Pipeline, extra: int = 10) -> None:
-    """I3 from outside: of capacity + `extra` requests exactly `capacity` reach the model at a time."""
-    # Not at the top: the pipeline asserts these invariants when it is left.
-    from tests.fakes.pipeline import probe
-
+    """I3 from outside: of capacity + `extra` requests exactly `capacity` are at the model at a time."""
     capacity = pipe.llm_streams.capacity
-    assert await probe(pipe, capacity + extra) == capacity
-
-
-__all__ = ["LONG", "assert_at_rest", "assert_capacity", "assert_free"]
+    prompts = [f"probe {number}" for number in range(capacity + extra)]
+    pipe.model.by_hand.update(prompts)
+    async with asyncio.TaskGroup() as group:
+        for prompt in prompts:
+            group.create_task(pipe.ask_and_read(prompt))
+        for answered in range(len(prompts)):
+            await settle()
+            at_once = min(capacity, len(prompts) - answered)
+            assert pipe.model.in_flight["llm_streams"] == at_once
+            next(call for call in pipe.model.calls if call.open).complete()

@@ -1,6 +1,6 @@
 """A model that is played by the test: it counts calls, checks permits and says what it is told to say.
 
-A prompt is what the last message says. A prompt in `by_hand` waits for the test, call by call; every
+A prompt is what the last message says, with `plan:` before it for a call of the llm_calls stage. A prompt in `by_hand` waits for the test, call by call; every
 other is answered at once. What a call says begins with its own number, so that a text spliced from two
 calls, or taken from the wrong one, can be told.
 """
@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+from tests.fakes.turns import until
 from upstream.chunk import Chunk, parse_chunk
 from upstream.permit import LlmPermit, require
 
@@ -42,10 +43,10 @@ def _chunk(fields: dict[str, Any]) -> Chunk:
 class Call:
     """One call of the model. `said` is the text that has been sent, `open` until its block is left."""
 
-    def __init__(self, number: int, body: Mapping[str, Any]) -> None:
+    def __init__(self, number: int, stage: str, body: Mapping[str, Any]) -> None:
         self.number = number
         self.body = body
-        self.prompt: str = body["messages"][-1]["content"]
+        self.prompt = ("plan:" if stage == "llm_calls" else "") + body["messages"][-1]["content"]
         self.said = ""
         self.open = True
         self._batches: asyncio.Queue[list[Chunk] | Exception | None] = asyncio.Queue()
@@ -83,14 +84,13 @@ class FakeModel:
         self.errors: defaultdict[str, list[Exception]] = defaultdict(list)
         self.in_flight: dict[str, int] = {"llm_streams": 0, "llm_calls": 0}
         self.peak: dict[str, int] = dict(self.in_flight)
-        self._called = asyncio.Condition()
 
     @asynccontextmanager
     async def stream(
         self, permit: LlmPermit, body: Mapping[str, Any]
     ) -> AsyncIterator[AsyncIterator[list[Chunk]]]:
         require(permit)
-        call = Call(len(self.calls) + 1, body)
+        call = Call(len(self.calls) + 1, permit.stage, body)
         self.calls.append(call)
         self.in_flight[permit.stage] += 1
         self.peak[permit.stage] = max(self.peak[permit.stage], self.in_flight[permit.stage])
@@ -103,19 +103,17 @@ class FakeModel:
             self.in_flight[permit.stage] -= 1
             call.open = False
 
-    async def called(self, number: int) -> Call:
-        """Wait for the `number`th call, from 1."""
-        async with self._called:
-            await self._called.wait_for(lambda: len(self.calls) >= number)
-        return self.calls[number - 1]
-
     def asked(self, prompt: str) -> list[Call]:
+        """The calls that were made for it, in order."""
         return [call for call in self.calls if call.prompt == prompt]
+
+    async def call(self, prompt: str, number: int = 1) -> Call:
+        """The `number`th call for it, once it is there; it must come without a timer."""
+        await until(lambda: len(self.asked(prompt)) >= number)
+        return self.asked(prompt)[number - 1]
 
     async def _connect(self, call: Call) -> None:
         await asyncio.sleep(0)
-        async with self._called:
-            self._called.notify_all()
         if self.errors[call.prompt]:
             raise self.errors[call.prompt].pop(0)
         if call.prompt not in self.by_hand:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -38,10 +38,12 @@ from processing.planning import PlanningStep
 from processing.preparer import Preparer, Step
 from runtime.supervisor import Supervisor
 from tests.fakes.answer_store import MemoryAnswerStore
+from tests.fakes.hook import FakeHook
+from tests.fakes.invariants import assert_at_rest
 from tests.fakes.model import FakeModel
 from upstream.chunk import Chunk
 from upstream.client import ModelClient
-from upstream.hook import HookAnswer, PreparationHook
+from upstream.hook import PreparationHook
 from upstream.retry import RetryPolicy
 
 #: Longer than every timer together.
@@ -73,41 +75,6 @@ class Limits:
     planning: bool = False
 
 
-class FakeHook:
-    """The preparation hook: answers at once, or only `by_hand`; `answer` and `error` are what it says."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.inside = self.peak = 0
-        self.answer = HookAnswer(messages=[{"role": "user", "content": ""}])
-        self.error: Exception | None = None
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self._entered = asyncio.Condition()
-
-    async def prepare(self, canonical: Mapping[str, Any]) -> HookAnswer:
-        self.asked.append(canonical["messages"][-1]["content"])
-        self.inside += 1
-        self.peak = max(self.peak, self.inside)
-        try:
-            async with self._entered:
-                self._entered.notify_all()
-            await asyncio.sleep(0)
-            await self.gate.wait()
-            if self.error is not None:
-                raise self.error
-            return HookAnswer(
-                messages=canonical["messages"], store=self.answer.store, ttl_s=self.answer.ttl_s
-            )
-        finally:
-            self.inside -= 1
-
-    async def entered(self, number: int) -> None:
-        """Wait until it has been asked so many times."""
-        async with self._entered:
-            await self._entered.wait_for(lambda: len(self.asked) >= number)
-
-
 class Witness:
     """The observer of the pipeline: how often each request ended, and how each follower joined."""
 
@@ -128,10 +95,10 @@ class WitnessedRecords(Records):
 
     def __init__(self, retention_s: float, retention_bytes: int) -> None:
         super().__init__(retention_s, retention_bytes)
-        self.made: list[tuple[Record, str]] = []
+        self.made: list[Record] = []
 
     def add(self, record: Record) -> None:
-        self.made.append((record, record.ticket.tenant))
+        self.made.append(record)
         super().add(record)
 
 
@@ -162,6 +129,7 @@ class Pipeline:
     store: MemoryAnswerStore = field(default_factory=MemoryAnswerStore)
     witness: Witness = field(default_factory=Witness)
     flights: Flights[Broadcast[Chunk]] = field(default_factory=Flights)
+    prompts: dict[str, str] = field(default_factory=dict)  #: by the request's id
 
     def __post_init__(self) -> None:
         limits = self.limits
@@ -227,7 +195,9 @@ class Pipeline:
     ) -> Record:
         """Submit; `directives` are the cache's."""
         request = question(prompt, priority, request_id, CacheDirectives(**directives))
-        record, _ = await self.manager.submit(request, Ticket.issue(tenant, priority), via)
+        ticket = Ticket.issue(tenant, priority)
+        self.prompts[ticket.id] = prompt
+        record, _ = await self.manager.submit(request, ticket, via)
         return record
 
     async def read(self, record: Record, *, start: int = 0) -> Reading:
@@ -267,9 +237,6 @@ def question(
 @asynccontextmanager
 async def pipeline(limits: Limits | None = None, **changes: Any) -> AsyncIterator[Pipeline]:
     """A running pipeline, at rest when it is left."""
-    # Not at the top: the invariants speak of pipelines.
-    from tests.fakes.invariants import assert_at_rest
-
     supervisor = Supervisor()
     pipe = Pipeline(replace(limits or Limits(), **changes), supervisor)
     try:
@@ -279,23 +246,3 @@ async def pipeline(limits: Limits | None = None, **changes: Any) -> AsyncIterato
         assert supervisor.healthy
     finally:
         await supervisor.close()
-
-
-async def turns(number: int) -> None:
-    """Let everything that can run now run for so many turns of the loop. No time passes."""
-    for _ in range(number):
-        await asyncio.sleep(0)
-
-
-async def settle() -> None:
-    """Let everything run that needs no timer."""
-    await turns(50)
-
-
-async def until(state: Callable[[], bool]) -> None:
-    """Turn by turn until `state` holds; it must come without a timer."""
-    for _ in range(200):
-        if state():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("this state does not come by itself")

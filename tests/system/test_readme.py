@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,18 +45,26 @@ def agrees(shown: str, output: str) -> bool:
 
 def run_all(address: str) -> list[str]:
     """The output of each block, all of them typed into one shell."""
-    marked = [f"echo '{MARK} {number}'\n{block.script()}" for number, block in enumerate(blocks())]
+    marked = [f"printf '\\n{MARK} {number}\\n'\n{block.script()}" for number, block in enumerate(blocks())]
     script = "set -eu\n" + "\n".join(marked).replace(ADDRESS, address)
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-    return re.split(rf"^{MARK} \d+\n", done.stdout.replace("\r", ""), flags=re.MULTILINE)[1:]
+    return re.split(rf"\n{MARK} \d+\n", done.stdout.replace("\r", ""))[1:]
 
 
-def test_every_command_of_the_readme_shows_what_it_promises(start: Callable[..., GatewayProcess]) -> None:
+@pytest.fixture(scope="module")
+def outputs() -> Iterator[list[str]]:
+    """What a new user sees, block by block."""
+    # Not five seconds of grace: on a busy machine curl may take long to come back for the rest.
+    gateway = GatewayProcess(ABANDON_GRACE_S=60)
+    try:
+        yield run_all(gateway.url)
+    finally:
+        gateway.kill()
+
+
+def test_every_command_of_the_readme_shows_what_it_promises(outputs: list[str]) -> None:
     """A new user's first five minutes: no command fails, and each prints what the page prints below it."""
-    # Not five seconds: on a busy machine curl may take long to come back for the rest.
-    gateway = start(ABANDON_GRACE_S=60)
-    outputs = run_all(gateway.url)
     assert len(outputs) == len(blocks())
     wrong = [
         f"{block.code}--- shown\n{block.shown}--- got\n{output[:1500]}"
@@ -66,12 +74,9 @@ def test_every_command_of_the_readme_shows_what_it_promises(start: Callable[...,
     assert not wrong, "\n".join(wrong)
 
 
-def test_resuming_as_the_readme_does_gives_exactly_the_rest(start: Callable[..., GatewayProcess]) -> None:
-    """The page says so; its own commands prove it: the ids of the second connection go on where the first ended."""
-    gateway = start(ABANDON_GRACE_S=60)
-    resume = next(
-        output for block, output in zip(blocks(), run_all(gateway.url), strict=True) if "seen=" in block.code
-    )
+def test_resuming_as_the_readme_does_gives_exactly_the_rest(outputs: list[str]) -> None:
+    """The page says so and its own commands prove it: the second connection goes on where the first ended."""
+    [resume] = [output for block, output in zip(blocks(), outputs, strict=True) if "seen=" in block.code]
     seen = int(re.findall(r"seen up to \d+-(\d+)", resume)[0])
     ids = [int(number) for number in re.findall(r"^id: \d+-(\d+)$", resume, re.MULTILINE)]
     assert seen > 0

@@ -126,8 +126,9 @@ async def test_a_reader_cut_at_every_token_of_its_own_stream_loses_and_repeats_n
     assert simulator.stats()["aborted"] == 0
 
 
-MALFORMED = "x - 1 1- -1 1-2-3 1--2 %201-1 1-1%20 %2B1-1 1-1e1 0x1-1 1.0-1 1%00-1".split()
-TOO_LONG = ("", "12345678901234567-1", "1-1234567890", "%EF%BC%91-%EF%BC%91")
+MALFORMED = ("x", "-", "1", "1-", "-1", "1-2-3", "1--2", "1-1e1", "0x1-1", "1.0-1")
+QUOTED = ("", "%201-1", "1-1%20", "%2B1-1", "1%00-1", "%EF%BC%91-%EF%BC%91")
+TOO_LONG = ("12345678901234567-1", "1-1234567890")
 
 
 async def test_a_bad_cursor_is_refused_and_never_a_silent_full_replay(gateway: GatewayProcess) -> None:
@@ -137,11 +138,11 @@ async def test_a_bad_cursor_is_refused_and_never_a_silent_full_replay(gateway: G
         whole = await client.stream(url)
         epoch = epoch_of(whole)
         beyond = (f"{epoch}-{TOKENS + 2}", f"{epoch}-999999999", f"{epoch + 1}-0", f"{epoch + 1}-1")
-        for cursor in (*MALFORMED, *TOO_LONG, *beyond):
+        for cursor in (*MALFORMED, *QUOTED, *TOO_LONG, *beyond):
             refused = await client.call("GET", after(url, cursor))
             assert (refused.status, refused.error["code"]) == (400, "bad_cursor"), cursor
             assert refused.headers["content-type"] == "application/json"
-        for cursor in ("x", "1-2-3", *beyond):
+        for cursor in (*MALFORMED, *TOO_LONG, *beyond):
             refused = await client.call("GET", url, headers={"last-event-id": cursor})
             assert (refused.status, refused.error["code"]) == (400, "bad_cursor"), cursor
 
