@@ -23,7 +23,6 @@ MAX_VALUES: Final = 100_000
 #: Beyond this the lenient second reading is not worth its time.
 _DIAGNOSED: Final = 64 * 1024
 BODY_TIMEOUT_S: Final = 30.0
-#: How long a body that is too large may go on arriving, so that its sender can read our answer.
 _DISCARD_S: Final = 1.0
 
 _CONTAINERS: Final = (dict, list)
@@ -94,6 +93,9 @@ async def _read(exchange: Exchange, max_bytes: int) -> bytes:
 
 
 async def _discard(exchange: Exchange) -> None:
+    """Let a body that is too large arrive for a moment, so that its sender gets to read our answer."""
+    if exchange.header(b"expect").lower() == "100-continue":
+        return  # it has not been invited, so it is not coming
     try:
         async with asyncio.timeout(_DISCARD_S):
             more = True

@@ -36,6 +36,7 @@ STATUS: Final[dict[str, int]] = {
     "draining": 503,
     "upstream_rate_limited": 503,
     "upstream_unreachable": 503,
+    "upstream_rejected": 400,  # where the upstream's own 400, 404 or 422 did not come with it
     "first_token_timeout": 504,
     "not_cached": 504,
     "prepare_timeout": 504,
@@ -45,9 +46,6 @@ STATUS: Final[dict[str, int]] = {
     "subscribe_timeout": 504,
 }
 
-#: The upstream's refusals keep their status; this is for one that came without.
-_REJECTED: Final = 400
-
 
 class Cancelled(GatewayError):
     """The request was cancelled by its id while its caller waited for the answer."""
@@ -56,7 +54,7 @@ class Cancelled(GatewayError):
 
 
 def status_of(error: GatewayError) -> int:
-    return error.status or STATUS.get(error.code, _REJECTED)
+    return error.status or STATUS.get(error.code, 502)
 
 
 def body_of(error: GatewayError) -> bytes:

@@ -189,7 +189,15 @@ class Gateway:
         if self._hook is not None:
             steps.append(HookStep(self._hook))
         if self.settings.prepare_model is not None:
-            steps.append(PlanningStep(self.settings.prepare_model, self.client, self.llm_calls, self.retry))
+            steps.append(
+                PlanningStep(
+                    self.settings.prepare_model,
+                    self.client,
+                    self.llm_calls,
+                    self.retry,
+                    patience_s=self.settings.prepare_timeout_s,
+                )
+            )
         return steps
 
     def _keys(self) -> SharingKeys:

@@ -90,8 +90,7 @@ class Claim:
             return
         self.broadcast.connection(-1)
         if self.attached:
-            self._end_alone(Outcome.CANCELLED, reason="disconnected")
-            self.broadcast.judge()
+            self.withdraw()
         elif self._timers.grace_s == 0:
             self._lose_interest()
         else:
@@ -103,6 +102,11 @@ class Claim:
         """End this request alone; the broadcast goes on if anybody else is interested."""
         self._end_alone(Outcome.CANCELLED, reason=reason)
         self.broadcast.judge(explicit=True)
+
+    def withdraw(self) -> None:
+        """Its client left before the request was fully admitted: a disconnect, not a wish to stop."""
+        self._end_alone(Outcome.CANCELLED, reason="disconnected")
+        self.broadcast.judge()
 
     def end(self, end: End) -> None:
         """The first end stays; there is exactly one."""

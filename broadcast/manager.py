@@ -80,7 +80,7 @@ class BroadcastManager:
         broadcast = Broadcast(key, Log[Chunk](self._epochs.next(), self._bounds.max_log_bytes), self)
         broadcast.order = order
         broadcast.admission = self._leaders.admit(broadcast)
-        self.running[broadcast] = Prompt(body, order=order)
+        self.running[broadcast] = Prompt(body, turn=broadcast)
         if key is not None:
             self._flights.claim(key, broadcast)
         return broadcast

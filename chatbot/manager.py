@@ -35,9 +35,6 @@ from runtime.errors import Conflict, Draining, NotCached
 from upstream.chunk import Chunk
 from upstream.fold import completion
 
-#: A follower's attachment (registration and first pull of the log) takes at most this long.
-ATTACH_S = 1.0
-
 
 @dataclass(frozen=True, slots=True)
 class Via:
@@ -133,10 +130,11 @@ class ChatManager:
         flight = self._flights.find(key)
         if flight is None or not flight.joinable:
             return None
-        sealed = flight.phase is Phase.SEALED
-        if (sealed and request.cache.no_cache) or (not sealed and request.cache.only_if_cached):
-            return None
-        return flight
+        if flight.phase is Phase.SEALED:
+            unwanted = request.cache.no_cache or _too_old(flight, request.cache.max_age_s)
+        else:
+            unwanted = request.cache.only_if_cached
+        return None if unwanted else flight
 
     # -- the three roles ----------------------------------------------------------------------
     def _hit(self, answer: SealedAnswer, log: Log[Chunk], ticket: Ticket, via: Via, lookup_ms: int) -> Record:
@@ -180,10 +178,10 @@ class ChatManager:
     async def _attach(self, record: Record, admission: Admission) -> None:
         """In one process the log is at hand; a log kept elsewhere is pulled here, under the permit."""
         try:
-            async with asyncio.timeout(ATTACH_S), admission:
+            async with admission:
                 pass
         except BaseException:
-            record.claim.cancel("disconnected")
+            record.claim.withdraw()
             raise
 
     def _enrol(self, record: Record, broadcast: Broadcast[Chunk]) -> Record:
@@ -271,6 +269,12 @@ class ChatManager:
     def begin_drain(self) -> None:
         """Admit nothing more; what runs goes on, and stays readable."""
         self._draining = True
+
+
+def _too_old(sealed: Broadcast[Chunk], max_age_s: float | None) -> bool:
+    if max_age_s is None or sealed.end is None:
+        return False
+    return asyncio.get_running_loop().time() - sealed.end.at > max_age_s
 
 
 def _usable(answer: SealedAnswer | None, max_age_s: float | None) -> Log[Chunk] | None:

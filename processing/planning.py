@@ -23,11 +23,15 @@ class PlanningStep:
 
     name = "planning"
 
-    def __init__(self, model: str, client: ModelClient, llm_calls: Stage, retry: RetryPolicy) -> None:
+    def __init__(
+        self, model: str, client: ModelClient, llm_calls: Stage, retry: RetryPolicy, *, patience_s: float
+    ) -> None:
+        """`patience_s`: a longer Retry-After is not worth waiting for."""
         self._model = model
         self._client = client
         self._llm_calls = llm_calls
         self._retry = retry
+        self._patience_s = patience_s
 
     async def run(self, prompt: Prompt) -> Prompt:
         messages: list[Any] = prompt.body["messages"]
@@ -39,14 +43,12 @@ class PlanningStep:
         self._retry.note_call()
         for attempt in count(1):
             try:
-                async with (
-                    self._llm_calls.admit(prompt) as permit,
-                    self._client.stream(permit, body) as batches,
-                ):
+                admission = prompt.turn.admission = self._llm_calls.admit(prompt.turn)
+                async with admission as permit, self._client.stream(permit, body) as batches:
                     return "".join([chunk.text async for batch in batches for chunk in batch])
             except UpstreamError as error:
                 delay = self._retry.delay(error, attempt)
-                if delay is None:
+                if delay is None or delay > self._patience_s:
                     raise
             await asyncio.sleep(delay)
         raise AssertionError("unreachable")

@@ -6,18 +6,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from admission import Admission
+
+
+class Turn(Protocol):
+    """Whose turn it is in every queue on the way. A step that waits says where, in `admission`, so that
+    the place follows when the turn changes: who joins a waiting flight brings its own."""
+
+    admission: Admission | None
+
+    @property
+    def order(self) -> float: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """What goes upstream: `body` as the model gets it, and what preparation decided about caching.
 
-    `ttl_s` None means the configured one; `order` is the turn of whoever it is prepared for.
+    `ttl_s` None means the configured one; `turn` is whoever it is prepared for.
     """
 
     body: dict[str, Any]
+    turn: Turn
     store: bool = True
     ttl_s: float | None = None
-    order: float = 0.0
 
 
 class Step(Protocol):

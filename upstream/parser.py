@@ -34,9 +34,13 @@ class SSEParser:
 
     def feed(self, data: bytes) -> list[bytes]:
         """The payloads of the events that `data` completes. Raises `UpstreamBadResponse` on one too long."""
-        if self._whole_events(data):
-            return self._feed_whole_events(data)
-        return self._feed_lines(data)
+        if self._line or self._data or self._after_cr or not data.endswith(b"\n\n") or b"\r" in data:
+            return self._feed_lines(data)
+        if data.find(b"\n") == len(data) - 2 <= MAX_EVENT_BYTES and data.startswith(b"data: "):
+            # One event of one line per read: what a model that is being waited for sends.
+            self._first_line = False
+            return [data[6:-2]]
+        return self._feed_whole_events(data)
 
     def finish(self) -> bytes | None:
         """The payload of an event that the end of the stream cut off, None if there is none.
@@ -47,15 +51,10 @@ class SSEParser:
             self._end_line(b"")
         return b"\n".join(self._data) if self._data else None
 
-    def _whole_events(self, data: bytes) -> bool:
-        if self._line or self._data or self._after_cr:
-            return False
-        return data.endswith(b"\n\n") and b"\r" not in data and len(data) <= MAX_EVENT_BYTES
-
     def _feed_whole_events(self, data: bytes) -> list[bytes]:
         payloads: list[bytes] = []
         for event in data[:-2].split(b"\n\n"):
-            if event.startswith(b"data: ") and b"\n" not in event:
+            if event.startswith(b"data: ") and b"\n" not in event and len(event) <= MAX_EVENT_BYTES:
                 self._first_line = False
                 payloads.append(event[6:])
             else:

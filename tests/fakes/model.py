@@ -1,8 +1,8 @@
 """A model that is played by the test: it counts calls, checks permits and says what it is told to say.
 
-A prompt is what the last message says, with `plan:` before it for a call of the llm_calls stage. A prompt in `by_hand` waits for the test, call by call; every
-other is answered at once. What a call says begins with its own number, so that a text spliced from two
-calls, or taken from the wrong one, can be told.
+A prompt is what the last message says, with `plan:` before it for a call of the llm_calls stage. One in
+`by_hand` waits for the test, call by call; every other is answered at once. What a call says begins with
+its own number, so that a text spliced from two calls, or taken from the wrong one, can be told.
 """
 
 from __future__ import annotations

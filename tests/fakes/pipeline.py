@@ -111,7 +111,7 @@ class Reading:
 
     @property
     def outcome(self) -> Outcome | None:
-        return self.ended and self.ended.outcome
+        return None if self.ended is None else self.ended.outcome
 
 
 def text_form(chunk: Chunk, epoch: int, seq: int) -> bytes:

@@ -12,7 +12,7 @@ import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Self, cast
 
 import msgspec
 
@@ -177,8 +177,7 @@ class _Connection(asyncio.Protocol):
         self._steps: deque[bytes | Gate | Step] = deque()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         self._upstream.connections += 1
         self._upstream.open += 1
         self._upstream._live.add(self)

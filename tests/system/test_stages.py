@@ -95,7 +95,6 @@ async def test_planning_and_answering_together_stay_below_both_limits(
         simulator, PREPARE_MODEL="planner", MAX_CONCURRENT_LLM_CALLS=2, MAX_CONCURRENT_LLM_STREAMS=1
     )
     async with Client(gateway.url) as client, asyncio.TaskGroup() as group:
-        # A plan of these two passes at once (its first token is before the hold), the answers are held.
         answers = [await accepted(client, prompt(f"answer {n}", tokens=2)) for n in range(2)]
         await together(client.until_status(one["id"], "ready") for one in answers)
         plans = [await accepted(client, prompt(f"plan {n}", hold="both", tokens=2)) for n in range(4)]
