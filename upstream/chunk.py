@@ -66,18 +66,16 @@ def parse_chunk(raw: bytes) -> Chunk:
     usage = fields.get("usage")
     if usage is not None and type(usage) is not dict:
         raise UpstreamBadResponse
-    choices = fields.get("choices", _missing(usage))
+    choices = fields.get("choices")
     if type(choices) is not list:
-        raise UpstreamBadResponse
+        # Some upstreams send their usage without `choices`; without either it is no chunk.
+        if "choices" in fields or usage is None:
+            raise UpstreamBadResponse
+        choices = []
     if b"\n" in raw or b"\r" in raw:
         # Valid JSON has line ends between its tokens only, where a blank means the same.
         raw = raw.replace(b"\r", b" ").replace(b"\n", b" ")
     return _read(raw, choices, usage)
-
-
-def _missing(usage: object) -> object:
-    """Some upstreams send their usage without `choices`; without either it is not a chunk."""
-    return None if usage is None else []
 
 
 def _read(raw: bytes, choices: list[Any], usage: dict[str, Any] | None) -> Chunk:

@@ -187,7 +187,8 @@ async def _check(reply: Reply) -> None:
         raise from_status(reply.status, reply.header("Retry-After"), await _error_body(reply))
     kind = (reply.header("Content-Type") or "").partition(";")[0].strip().lower()
     coding = (reply.header("Content-Encoding") or "identity").strip().lower()
-    if kind != "text/event-stream" or coding != "identity":
+    # Not every server names its event stream as one; what is none will not parse as one either.
+    if kind in ("application/json", "text/html") or coding != "identity":
         raise UpstreamBadResponse("The model did not answer with an event stream.")
 
 

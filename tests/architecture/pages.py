@@ -1,0 +1,64 @@
+"""The Markdown pages as tests read them: tables, code quotes, links, headings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.architecture.tree import ROOT
+
+_FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+_CELLS = re.compile(r"(?<!\\)\|")
+
+
+def pages() -> list[Path]:
+    """Every Markdown file of the repository, but those of virtual environments and tools."""
+    return sorted(
+        path
+        for path in ROOT.rglob("*.md")
+        if not any(part.startswith(".") or part == "node_modules" for part in path.relative_to(ROOT).parts)
+    )
+
+
+def text_of(page: str | Path) -> str:
+    """A page by its path from the repository's root."""
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def prose(page: str | Path) -> str:
+    """The page without its fenced blocks."""
+    return _FENCE.sub("", text_of(page))
+
+
+def section(page: str, heading: str) -> str:
+    """What stands below one heading, up to the next of the same level or a higher one."""
+    found = re.search(
+        rf"^(#+) {re.escape(heading)}$\n(.*?)(?=^#{{1,2}} |\Z)", text_of(page), re.DOTALL | re.MULTILINE
+    )
+    assert found is not None, f"{page} has no heading {heading!r}"
+    return found.group(2)
+
+
+def table(text: str) -> Iterator[list[str]]:
+    """The cells of each row whose first cell begins with a code quote."""
+    for line in text.splitlines():
+        if line.startswith("| `"):
+            yield [cell.strip() for cell in _CELLS.split(line.strip())[1:-1]]
+
+
+def quoted(text: str) -> list[str]:
+    """What stands in `code quotes`."""
+    return re.findall(r"`([^`\n]+)`", text)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that a page's headings get on GitHub."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    plain = (re.sub(r"[`*]|\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip() for heading in headings)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in plain}
+
+
+def links(page: Path) -> list[str]:
+    """The targets of all links, images included."""
+    return re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", prose(page)))
