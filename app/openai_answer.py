@@ -86,8 +86,7 @@ def reply_headers(record: Record, *, whole: bool = False) -> Headers:
 def cache_status(record: Record, *, whole: bool = False) -> bytes:
     """RFC 9211. `stored` is only known to replies that are made when the answer is complete."""
     if record.cache == "hit":
-        ttl = record.hit_ttl_s
-        return b"refrain; hit" if ttl is None else b"refrain; hit; ttl=%d" % ttl
+        return b"refrain; hit; ttl=%d" % (record.hit_ttl_s or 0)
     if record.cache == "coalesced":
         return b"refrain; fwd=miss; collapsed"
     if record.cache == "bypass":

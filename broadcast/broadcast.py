@@ -42,6 +42,7 @@ class Broadcast(Generic[E]):
         self.readers: set[Subscription[E]] = set()
         self.admission: Admission | None = None  #: where it waits, or the permit it holds
         self.stored = False  #: the cache has accepted it
+        self.ttl_s = 0.0  #: for how long after its end it may be served
         self.attempts = 0  #: upstream calls made so far
         self.opened_at = asyncio.get_running_loop().time()
         self.entered_at: dict[Phase, float] = {Phase.WAITING: self.opened_at}  #: the first time each

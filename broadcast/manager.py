@@ -205,6 +205,7 @@ class BroadcastManager:
             return
         if prompt.store and self._sealing.accepts(broadcast.log, prompt.ttl_s):
             broadcast.stored = self._sealing.healthy
+            broadcast.ttl_s = self._sealing.ttl_s(prompt.ttl_s)
             self._supervisor.spawn("seal", self._store(key, broadcast, prompt))
         else:
             self._flights.leave(key, broadcast)

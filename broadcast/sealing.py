@@ -21,7 +21,7 @@ class Sealing:
 
     def accepts(self, log: Log[Chunk], ttl_s: float | None) -> bool:
         """Is this an answer that the cache keeps?"""
-        if self._ttl(ttl_s) <= 0 or log.seq == 0 or log.overflowed:
+        if self.ttl_s(ttl_s) <= 0 or log.seq == 0 or log.overflowed:
             return False
         return self._lane.takes(log.size + len(log.whole(completion)))
 
@@ -30,7 +30,8 @@ class Sealing:
         """Will what is accepted now be stored? Redis may still fail to: that costs a miss later."""
         return self._lane.healthy
 
-    def _ttl(self, ttl_s: float | None) -> float:
+    def ttl_s(self, ttl_s: float | None) -> float:
+        """The configured TTL, or a shorter one that preparation asked for."""
         return self._ttl_s if ttl_s is None else min(ttl_s, self._ttl_s)
 
     async def store(self, key: str, log: Log[Chunk], ttl_s: float | None) -> bool:
@@ -40,7 +41,7 @@ class Sealing:
             key=key,
             epoch=log.epoch,
             stored_at=time.time(),
-            ttl_s=self._ttl(ttl_s),
+            ttl_s=self.ttl_s(ttl_s),
             chunks=tuple(chunk.raw for chunk in log.events),
             completion=log.whole(completion),
             prompt_tokens=_count(usage.get("prompt_tokens")),

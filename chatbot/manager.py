@@ -131,7 +131,7 @@ class ChatManager:
         if flight is None or not flight.joinable:
             return None
         if flight.phase is Phase.SEALED:
-            unwanted = request.cache.no_cache or _too_old(flight, request.cache.max_age_s)
+            unwanted = request.cache.no_cache or _older(_age_of(flight), request.cache.max_age_s)
         else:
             unwanted = request.cache.only_if_cached
         return None if unwanted else flight
@@ -166,7 +166,14 @@ class ChatManager:
 
     async def _join(self, twin: Broadcast[Chunk], ticket: Ticket, via: Via) -> Record:
         if twin.phase is Phase.SEALED:
-            record = Record(ticket, Role.CACHED, CacheResult.HIT, native=via.native, route=via.route)
+            record = Record(
+                ticket,
+                Role.CACHED,
+                CacheResult.HIT,
+                native=via.native,
+                route=via.route,
+                hit_ttl_s=_ttl_of(twin),
+            )
             return self._enrol(record, twin)
         admission = self._followers.admit(ticket)
         self._observer.joined(twin.phase)
@@ -271,14 +278,21 @@ class ChatManager:
         self._draining = True
 
 
-def _too_old(sealed: Broadcast[Chunk], max_age_s: float | None) -> bool:
-    if max_age_s is None or sealed.end is None:
-        return False
-    return asyncio.get_running_loop().time() - sealed.end.at > max_age_s
+def _age_of(sealed: Broadcast[Chunk]) -> float:
+    """Seconds since a flight that is still in the table was sealed."""
+    return asyncio.get_running_loop().time() - sealed.entered_at[Phase.SEALED]
+
+
+def _ttl_of(sealed: Broadcast[Chunk]) -> float:
+    return max(0.0, sealed.ttl_s - _age_of(sealed))
+
+
+def _older(age_s: float, max_age_s: float | None) -> bool:
+    return max_age_s is not None and age_s > max_age_s
 
 
 def _usable(answer: SealedAnswer | None, max_age_s: float | None) -> Log[Chunk] | None:
     """The log of an answer that is there, young enough for this caller, and readable."""
-    if answer is None or (max_age_s is not None and answer.age(time.time()) > max_age_s):
+    if answer is None or _older(answer.age(time.time()), max_age_s):
         return None
     return log_of(answer)

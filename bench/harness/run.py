@@ -12,7 +12,6 @@ from typing import Final
 from bench.harness import servers
 from bench.harness.load import Sample, Target, chat_at, configure, load, median
 from bench.harness.scenarios import AIOHTTP, COALESCE, L2, NGINX, NGINX_CACHE, REFRAIN, SCENARIOS, Scenario
-from bench.harness.servers import Server
 
 #: (scenario, target) → the medians.
 Results = dict[tuple[str, str], Sample]
@@ -88,12 +87,16 @@ async def _memory(reps: int, scratch: Path, keep: Callable[[str, str, Sample], N
             ("sse-starlette", servers.uvicorn("sse", "apps:subscribe_sse", 8304), {}),
         ):
             async with server.running(scratch) as pid:
-                target = Target(name, chat_at(server.port) if options else f"http://127.0.0.1:{server.port}/", pid)
+                target = Target(
+                    name, chat_at(server.port) if options else f"http://127.0.0.1:{server.port}/", pid
+                )
                 if options:
                     configure()
                     await load(target, "stream", {"c": "8", "n": "100", "d": "20s"})
                     configure(ttft="30s")
-                keep(MEMORY, name, await load(target, "idle", {"c": str(SUBSCRIBERS), "hold": "2s"} | options))
+                keep(
+                    MEMORY, name, await load(target, "idle", {"c": str(SUBSCRIBERS), "hold": "2s"} | options)
+                )
 
 
 def _brief(sample: Sample) -> str:

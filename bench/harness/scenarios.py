@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,9 +19,9 @@ class Scenario:
     what: str
     who: tuple[str, ...]
     mode: str
-    options: Mapping[str, str]
-    upstream: Mapping[str, str] = field(default_factory=dict)
-    warm: tuple[str, Mapping[str, str]] | None = None
+    options: dict[str, str]
+    upstream: dict[str, str] = field(default_factory=dict)
+    warm: tuple[str, dict[str, str]] | None = None
 
     async def run(self, target: Target) -> Sample:
         salt = f"{self.name.replace(' ', '')}-{time.time_ns():x}"
@@ -52,15 +51,69 @@ def _hits(name: str, what: str, mode: str, connections: str, who: tuple[str, ...
 SCENARIOS: Final = (
     Scenario("hello", "a fixed answer from raw ASGI, 64 connections", ("uvicorn",), "unary", _PLAIN),
     Scenario("FastAPI", "a chat body in, a model out, no upstream", ("fastapi",), "unary", _PLAIN),
-    Scenario("S1 c=1", "whole answers, unique prompts, 1 connection", RELAYS, "unary", {"c": "1", "d": "3s"}, warm=_UNARY),
+    Scenario(
+        "S1 c=1",
+        "whole answers, unique prompts, 1 connection",
+        RELAYS,
+        "unary",
+        {"c": "1", "d": "3s"},
+        warm=_UNARY,
+    ),
     Scenario("S1 c=32", "the same, 32 connections", RELAYS, "unary", {"c": "32", "d": "3s"}, warm=_UNARY),
-    Scenario("S2 low", "10 new streams a second, 100 tokens at 50/s", RELAYS, "stream", {"c": "48", "rate": "10", "n": "40", "d": "8s"}, _PACED),
-    Scenario("S2 c=64", "64 streams of 100 tokens at 50/s", RELAYS, "stream", {"c": "64", "n": "128", "d": "20s"}, _PACED),
-    Scenario("S2 c=512", "512 at once", RELAYS, "stream", {"c": "512", "n": "512", "d": "20s", "grace": "60s"}, _PACED),
+    Scenario(
+        "S2 low",
+        "10 new streams a second, 100 tokens at 50/s",
+        RELAYS,
+        "stream",
+        {"c": "48", "rate": "10", "n": "40", "d": "8s"},
+        _PACED,
+    ),
+    Scenario(
+        "S2 c=64",
+        "64 streams of 100 tokens at 50/s",
+        RELAYS,
+        "stream",
+        {"c": "64", "n": "128", "d": "20s"},
+        _PACED,
+    ),
+    Scenario(
+        "S2 c=512",
+        "512 at once",
+        RELAYS,
+        "stream",
+        {"c": "512", "n": "512", "d": "20s", "grace": "60s"},
+        _PACED,
+    ),
     Scenario("S2 burst", "unpaced streams, 32 connections", RELAYS[:3], "stream", {"c": "32", "d": "3s"}),
-    _hits("S3 c=32", "cached answers as JSON, 100 prompts by zipf 1.1", "unary", "32", (REFRAIN, COALESCE, NGINX_CACHE)),
-    _hits("S3 c=64", "the same, 64 connections, with and without the in-process layer", "unary", "64", (REFRAIN, L2)),
+    _hits(
+        "S3 c=32",
+        "cached answers as JSON, 100 prompts by zipf 1.1",
+        "unary",
+        "32",
+        (REFRAIN, COALESCE, NGINX_CACHE),
+    ),
+    _hits(
+        "S3 c=64",
+        "the same, 64 connections, with and without the in-process layer",
+        "unary",
+        "64",
+        (REFRAIN, L2),
+    ),
     _hits("S3s c=32", "cached answers as SSE", "stream", "32", (REFRAIN, L2, COALESCE, NGINX_CACHE)),
-    Scenario("S4 n=500", "500 identical streams at once, first token after 300 ms", (REFRAIN, COALESCE, NGINX), "dup", {"c": "500", "d": "30s", "grace": "60s"}, _SHARED),
-    Scenario("S4 late", "500 identical streams that arrive over 1.5 s", (REFRAIN, COALESCE), "dup", {"c": "500", "rate": "333", "keys": "same", "d": "30s", "grace": "60s", "stamp": "true"}, _SHARED | {"stamp": "1"}),
+    Scenario(
+        "S4 n=500",
+        "500 identical streams at once, first token after 300 ms",
+        (REFRAIN, COALESCE, NGINX),
+        "dup",
+        {"c": "500", "d": "30s", "grace": "60s"},
+        _SHARED,
+    ),
+    Scenario(
+        "S4 late",
+        "500 identical streams that arrive over 1.5 s",
+        (REFRAIN, COALESCE),
+        "dup",
+        {"c": "500", "rate": "333", "keys": "same", "d": "30s", "grace": "60s", "stamp": "true"},
+        _SHARED | {"stamp": "1"},
+    ),
 )

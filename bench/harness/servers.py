@@ -9,7 +9,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -49,7 +49,7 @@ class Server:
     command: list[str]
     port: int
     core: str = SERVER_CORE
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
 
     @contextlib.asynccontextmanager
     async def running(self, scratch: Path) -> AsyncIterator[int]:
@@ -80,7 +80,7 @@ class Server:
             await asyncio.sleep(0.1)
             if not self.port or _answers(self.port):
                 return
-        raise DidNotStart(f"{self.name} did not start:\n{log.read_text(errors='replace')[-2000:]}")
+        raise DidNotStart(f"{self.name} did not start:\n{_tail(log)}")
 
 
 def _environment() -> dict[str, str]:
@@ -88,6 +88,10 @@ def _environment() -> dict[str, str]:
     foreign = ("REFRAIN_", "OPENAI_", "REDIS_", "PORT", "WEB_CONCURRENCY")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return kept | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(errors="replace")[-2000:]
 
 
 def _answers(port: int) -> bool:
@@ -123,7 +127,7 @@ def redis(scratch: Path) -> Server:
     return Server("redis", command, 0, LOAD_CORE)
 
 
-def refrain(name: str, port: int, scratch: Path, env: Mapping[str, str] | None = None) -> Server:
+def refrain(name: str, port: int, scratch: Path, env: dict[str, str] | None = None) -> Server:
     settings = {"OPENAI_BASE_URL": f"{UPSTREAM}/v1", "REDIS_URL": f"unix://{_socket(scratch)}"}
     command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port)]
     return Server(name, command, port, env=LIMITS | settings | (env or {}))
@@ -131,7 +135,16 @@ def refrain(name: str, port: int, scratch: Path, env: Mapping[str, str] | None =
 
 def uvicorn(name: str, app: str, port: int) -> Server:
     """An app of `bench/limits`, served with the same server, loop and parser as Refrain."""
-    command = [sys.executable, "-m", "uvicorn", f"bench.limits.{app}", "--port", str(port), "--backlog", "4096"]
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        f"bench.limits.{app}",
+        "--port",
+        str(port),
+        "--backlog",
+        "4096",
+    ]
     command += ["--loop", "uvloop", "--http", "httptools", "--log-level", "critical", "--no-access-log"]
     return Server(name, command, port, env={"BENCH_UPSTREAM": UPSTREAM})
 

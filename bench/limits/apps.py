@@ -91,13 +91,10 @@ async def subscribe_log(scope: Scope, receive: Receive, send: Send) -> None:
         return
     await send({"type": "http.response.start", "status": 200, "headers": SSE})
     await send({"type": "http.response.body", "body": b": hello\n\n", "more_body": True})
-    try:
-        async with asyncio.TaskGroup() as group:
-            reading = group.create_task(_wait_for_ever())
-            await until_gone(receive)
-            reading.cancel()
-    except* asyncio.CancelledError:
-        return
+    async with asyncio.TaskGroup() as group:
+        reading = group.create_task(_wait_for_ever())
+        await until_gone(receive)
+        reading.cancel()
 
 
 async def _wait_for_ever() -> None:

@@ -60,5 +60,17 @@ def anchors(page: Path) -> set[str]:
 
 
 def links(page: Path) -> list[str]:
-    """The targets of all links, images included."""
-    return re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", prose(page)))
+    """The targets of all links, written in place or defined at the end of the page; images included."""
+    text = re.sub(r"`[^`\n]*`", "", prose(page))
+    return [*re.findall(r"\]\(([^)\s]+)\)", text), *definitions(page).values()]
+
+
+def definitions(page: Path) -> dict[str, str]:
+    """The links defined at the end of the page: what they are called, and their targets."""
+    return dict(re.findall(r"^\[([^\]]+)\]: (\S+)$", prose(page), re.MULTILINE))
+
+
+def references(page: Path) -> set[str]:
+    """The names in brackets that look like a file: each needs a definition."""
+    text = re.sub(r"`[^`\n]*`", "", prose(page))
+    return set(re.findall(r"\[([\w/.-]+\.(?:py|md))\](?![(:])", text))

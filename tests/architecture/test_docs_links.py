@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from config import describe, load
-from tests.architecture.pages import anchors, links, pages, prose, quoted, text_of
+from tests.architecture.pages import (
+    anchors,
+    definitions,
+    links,
+    pages,
+    prose,
+    quoted,
+    references,
+    text_of,
+)
 from tests.architecture.tree import PACKAGES, ROOT
 
 EVERY_PAGE = pytest.mark.parametrize("page", pages(), ids=lambda path: str(path.relative_to(ROOT)))
@@ -21,6 +30,12 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
     """A reader who follows a link finds what was promised; addresses elsewhere are not asked."""
     broken = [link for link in links(page) if "://" not in link and not _resolves(page, link)]
     assert broken == []
+
+
+@EVERY_PAGE
+def test_every_name_in_brackets_is_defined_and_every_definition_is_used(page: Path) -> None:
+    """A reference without its definition is shown as brackets; a definition without use is left over."""
+    assert references(page) == set(definitions(page))
 
 
 def _resolves(page: Path, link: str) -> bool:

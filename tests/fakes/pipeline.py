@@ -180,7 +180,7 @@ class Pipeline:
         )
 
     def planning(self, client: ModelClient) -> PlanningStep:
-        return PlanningStep("planner", client, self.llm_calls, self.retry)
+        return PlanningStep("planner", client, self.llm_calls, self.retry, patience_s=self.limits.prepare_s)
 
     # -- what a client does -------------------------------------------------------------------
     async def ask(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -251,24 +253,30 @@ async def test_an_answer_that_takes_too_long_has_its_error(script: list[Any]) ->
     assert type(call.error) is StreamTimeout
 
 
+@contextmanager
+def deaf_port() -> Iterator[int]:
+    """A listening port whose queue is full: further connects are neither accepted nor refused."""
+    with ExitStack() as sockets:
+        listening = sockets.enter_context(socket.socket())
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(4):
+            waiting = sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listening.getsockname())
+        yield listening.getsockname()[1]
+
+
 async def test_no_connection_in_time_is_unreachable() -> None:
-    """A server whose queue of new connections is full answers nobody; here the pool itself is."""
-    async with ScriptedUpstream([[HANG]]) as upstream:
+    """The time for it is apart from that for the first token."""
+    with deaf_port() as port:
         client = ModelClient(
-            upstream.base_url, supervisor=Supervisor(), connections=1, timeouts=Timeouts(connect=0.05)
+            f"http://127.0.0.1:{port}/v1", supervisor=Supervisor(), timeouts=Timeouts(connect=0.05)
         )
-        async with asyncio.TaskGroup() as group:
-            first = group.create_task(_enter(client))
-            await upstream.until(lambda: len(upstream.requests) == 1)
-            with pytest.raises(UpstreamUnreachable):
-                await _enter(client)
-            first.cancel()
+        with pytest.raises(UpstreamUnreachable):
+            async with client.stream(FakePermit(), {}):
+                pass
         await client.close()
-
-
-async def _enter(client: ModelClient) -> None:
-    async with client.stream(FakePermit(), {}):
-        pass
 
 
 async def test_a_complete_answer_counts_as_completed() -> None:
