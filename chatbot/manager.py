@@ -19,11 +19,11 @@ from broadcast.claim import Claim, ClaimTimers
 from broadcast.lifecycle import Phase
 from broadcast.log import Log
 from broadcast.manager import BroadcastManager
-from broadcast.sealing import log_of
 from broadcast.subscription import Subscription
 from cache.answer import SealedAnswer
 from cache.fastlane import FastLane
 from cache.keys import SharingKeys
+from chatbot.freshness import age_of, older, ttl_of, usable
 from chatbot.idempotency import Idempotency
 from chatbot.observer import Observer
 from chatbot.record import CacheResult, Progress, Record, Role
@@ -107,7 +107,7 @@ class ChatManager:
             return self._lead(key, request, ticket, via)
         with self._flights.looking(key):
             sealed, lookup_ms = await self._look_up(key)
-            log = _usable(sealed, request.cache.max_age_s)
+            log = usable(sealed, request.cache.max_age_s)
             if sealed is not None and log is not None:
                 return self._hit(sealed, log, ticket, via, lookup_ms)
             # Look again: a flight that landed after our miss, or a twin that asked as we did, is here now.
@@ -131,7 +131,7 @@ class ChatManager:
         if flight is None or not flight.joinable:
             return None
         if flight.phase is Phase.SEALED:
-            unwanted = request.cache.no_cache or _older(_age_of(flight), request.cache.max_age_s)
+            unwanted = request.cache.no_cache or older(age_of(flight), request.cache.max_age_s)
         else:
             unwanted = request.cache.only_if_cached
         return None if unwanted else flight
@@ -172,7 +172,7 @@ class ChatManager:
                 CacheResult.HIT,
                 native=via.native,
                 route=via.route,
-                hit_ttl_s=_ttl_of(twin),
+                hit_ttl_s=ttl_of(twin),
             )
             return self._enrol(record, twin)
         admission = self._followers.admit(ticket)
@@ -276,23 +276,3 @@ class ChatManager:
     def begin_drain(self) -> None:
         """Admit nothing more; what runs goes on, and stays readable."""
         self._draining = True
-
-
-def _age_of(sealed: Broadcast[Chunk]) -> float:
-    """Seconds since a flight that is still in the table was sealed."""
-    return asyncio.get_running_loop().time() - sealed.entered_at[Phase.SEALED]
-
-
-def _ttl_of(sealed: Broadcast[Chunk]) -> float:
-    return max(0.0, sealed.ttl_s - _age_of(sealed))
-
-
-def _older(age_s: float, max_age_s: float | None) -> bool:
-    return max_age_s is not None and age_s > max_age_s
-
-
-def _usable(answer: SealedAnswer | None, max_age_s: float | None) -> Log[Chunk] | None:
-    """The log of an answer that is there, young enough for this caller, and readable."""
-    if answer is None or _older(answer.age(time.time()), max_age_s):
-        return None
-    return log_of(answer)

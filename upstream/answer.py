@@ -94,7 +94,7 @@ class Answer:
         self._end()
 
     def _end(self) -> None:
-        if not self._seen:
+        if not self._seen or self._seen - self._finished:
             raise UpstreamTruncated
         self.complete = True
         self._watchdog.stop()

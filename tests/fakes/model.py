@@ -96,8 +96,10 @@ class FakeModel:
         self.peak[permit.stage] = max(self.peak[permit.stage], self.in_flight[permit.stage])
         try:
             await self._connect(call)
-            yield call.batches()
-            await asyncio.sleep(0)  # a real one drains its connection here
+            try:
+                yield call.batches()
+            finally:
+                await asyncio.sleep(0)  # a real one drains its connection, or waits for it to close
         finally:
             assert permit.held, "the permit was given back before the call had ended"
             self.in_flight[permit.stage] -= 1
