@@ -31,7 +31,7 @@ class Auth:
         """The tenant of the bearer key; Unauthorized without a good one."""
         if self.open:
             return OPEN_TENANT
-        tenant = self._tenants.get(_digest(_bearer(exchange)))
+        tenant = self._tenants.get(_digest(_bearer(exchange.header(b"authorization"))))
         if tenant is None:
             raise Unauthorized()
         return tenant
@@ -55,7 +55,7 @@ class Auth:
     def require_admin(self, authorization: str) -> None:
         """Raises Unauthorized unless the header carries the admin key, where one is configured."""
         if self._admin is not None:
-            given = _digest(authorization.removeprefix("Bearer ").strip())
+            given = _digest(_bearer(authorization))
             if not hmac.compare_digest(given, self._admin):
                 raise Unauthorized()
 
@@ -63,8 +63,8 @@ class Auth:
         return hmac.new(self._secret, f"{tenant}\n{id}".encode(), sha256).hexdigest()[:40]
 
 
-def _bearer(exchange: Exchange) -> str:
-    scheme, _, key = exchange.header(b"authorization").partition(" ")
+def _bearer(authorization: str) -> str:
+    scheme, _, key = authorization.partition(" ")
     return key.strip() if scheme.lower() == "bearer" else ""
 
 

@@ -50,7 +50,9 @@ def decode(body: bytes) -> dict[str, Any]:
         raise InvalidRequest(f"The body has more than {MAX_VALUES} values.")
     try:
         value = _decode(body)
-    except (ValueError, RecursionError):
+    except RecursionError:
+        raise _too_deep(_deep_field(body[:_DIAGNOSED]) or "") from None
+    except ValueError:
         raise _diagnosis(body) from None
     if not isinstance(value, dict):
         raise InvalidRequest("The body must be a JSON object.")
@@ -146,11 +148,12 @@ class _Bad:
 
 
 def _diagnosis(body: bytes) -> MalformedRequest | InvalidRequest:
-    if len(body) > _DIAGNOSED:
-        return MalformedRequest()
-    deep = _deep_field(body)
+    # A nesting that a parser chokes on shows itself soon.
+    deep = _deep_field(body[:_DIAGNOSED])
     if deep is not None:
         return _too_deep(deep)
+    if len(body) > _DIAGNOSED:
+        return MalformedRequest()
     try:
         value = json.loads(
             body.decode(),

@@ -88,8 +88,16 @@ def _sim(args: argparse.Namespace) -> int:
 def _purge(args: argparse.Namespace) -> int:
     settings = load(os.environ)
     scope = None if args.tenant is None else scope_of(args.tenant)
+    targets = _targets(settings)
+    if not targets:
+        print(
+            f"No instance on port {settings.port} is running here, so nothing was purged: give its PORT,"
+            " or REDIS_URL.",
+            file=sys.stderr,
+        )
+        return 1
     try:
-        purged = sum(asyncio.run(purge(target, scope)) for target in _targets(settings))
+        purged = sum(asyncio.run(purge(target, scope)) for target in targets)
     except StoreError as error:
         print(f"Redis did not go along: {error}.", file=sys.stderr)
         return 1

@@ -80,6 +80,14 @@ class Connection:
         """The last piece and the proper end of the body, in one write."""
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
+    async def respond(self, status: int, body: bytes, headers: Headers) -> None:
+        """A whole answer, under the same send timeout as a stream's pieces."""
+        self._sending_since = self._loop.time()
+        try:
+            await self._exchange.respond(status, body, headers)
+        finally:
+            self._sending_since = None
+
     async def _send(self, message: dict[str, object]) -> None:
         # A server's send() says nothing when the client has left: `closed` is how we know.
         if self._subscription.closed:

@@ -48,6 +48,12 @@ class Exchange:
     def header(self, name: bytes) -> str:
         return self.headers.get(name, b"").decode("latin-1")
 
+    def list_header(self, name: bytes) -> str:
+        """All lines of a list header as one."""
+        return b", ".join([value for given, value in self.scope["headers"] if given == name]).decode(
+            "latin-1"
+        )
+
     async def send(self, message: Message) -> None:
         self.started = True
         await self._send(message)
@@ -59,6 +65,11 @@ class Exchange:
             all_headers.append((b"content-type", b"application/json"))
         await self.send({"type": "http.response.start", "status": status, "headers": all_headers})
         await self.send({"type": "http.response.body", "body": b"" if self.head else body})
+
+    async def empty(self, status: int, headers: Headers | None = None) -> None:
+        """Headers alone: a 204, or the answer to HEAD of something whose length nobody knows."""
+        await self.send({"type": "http.response.start", "status": status, "headers": list(headers or ())})
+        await self.send({"type": "http.response.body", "body": b""})
 
     async def json(self, status: int, body: Mapping[str, Any], headers: Headers | None = None) -> None:
         await self.respond(status, msgspec.json.encode(body), headers)

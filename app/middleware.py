@@ -1,14 +1,22 @@
-"""The one middleware, pure ASGI: every request has an id, on its answer and on its log lines."""
+"""The one middleware, pure ASGI: every request has an id, on its answer and on its log lines.
+
+It is also where a failure that nobody expected becomes an answer: outside of it there is no id.
+"""
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.exchange import Exchange
+from runtime.errors import GatewayError
 from runtime.logs import request_id
+
+log = logging.getLogger("refrain.app")
 
 _ACCEPTED: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -27,12 +35,21 @@ class RequestId:
         id = given if _ACCEPTED.fullmatch(given) else secrets.token_hex(12).encode()
         token = request_id.set(id.decode())
 
+        started = False
+
         async def tagged(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", id)]
             await send(message)
 
         try:
             await self._app(scope, receive, tagged)
+        except Exception:
+            log.exception("a request failed unexpectedly")
+            if started:
+                raise
+            await Exchange(scope, receive, tagged).fail(GatewayError())
         finally:
             request_id.reset(token)

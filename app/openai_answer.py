@@ -71,7 +71,7 @@ async def whole(exchange: Exchange, connections: Connections, manager: ChatManag
         error = error_of(ended)
         if error is not None:
             raise error
-        await exchange.respond(200, manager.completion(record), reply_headers(record, whole=True))
+        await connection.respond(200, manager.completion(record), reply_headers(record, whole=True))
 
 
 def reply_headers(record: Record, *, whole: bool = False) -> Headers:

@@ -103,7 +103,7 @@ def _idempotency_key(key: str) -> str | None:
 
 
 def _directives(exchange: Exchange, cache: bool | str | None) -> CacheDirectives:
-    header = exchange.header(b"cache-control").lower()
+    header = exchange.list_header(b"cache-control").lower()
     names = {part.strip() for part in header.split(",")}
     age = _MAX_AGE.search(header)
     return CacheDirectives(

@@ -43,13 +43,17 @@ class Answering:
         self._max_log_bytes = max_log_bytes
 
     async def run(self, broadcast: Broadcast[Chunk], body: dict[str, Any]) -> None:
-        """From QUEUED to SEALED or FAILED. Cancelled when the broadcast is deserted or abandoned."""
+        """From QUEUED, with a place before the stage, to SEALED or FAILED.
+
+        Cancelled when the broadcast is deserted or abandoned.
+        """
         try:
             while True:
                 delay = await self._attempt(broadcast, body)
                 if delay is None:
                     return
                 await asyncio.sleep(delay)
+                broadcast.admission = self._llm_streams.admit(broadcast)
         except GatewayError as error:
             broadcast.fail(error)
         except Exception:
@@ -58,7 +62,8 @@ class Answering:
 
     async def _attempt(self, broadcast: Broadcast[Chunk], body: dict[str, Any]) -> float | None:
         """One call under one permit: None when it is over, else the seconds to wait before the next."""
-        admission = broadcast.admission = self._llm_streams.admit(broadcast)
+        admission = broadcast.admission
+        assert admission is not None
         async with admission as permit:
             broadcast.signal(Signal.SLOT_GRANTED)
             broadcast.attempts += 1

@@ -150,8 +150,11 @@ class BroadcastManager:
         self._pending += (phase in PENDING) - (before in PENDING)
         if phase is Phase.QUEUED and before is Phase.IDLE:
             body = self.running[broadcast].body
+            # The place is taken before anybody is told of it.
+            broadcast.admission = self._llm_streams.admit(broadcast)
             broadcast.work = self._supervisor.spawn("answer", self._answering.run(broadcast, body))
         elif phase is Phase.IDLE and before is Phase.QUEUED:
+            self._give_up_place(broadcast)
             self._stop_work(broadcast)
         elif phase not in RUNNING:
             self._ended(broadcast, before)
@@ -159,9 +162,8 @@ class BroadcastManager:
             self._changed.set_result(None)
 
     def _ended(self, broadcast: Broadcast[Chunk], before: Phase) -> None:
-        if before is Phase.WAITING and broadcast.admission is not None:
-            # Its task may never have started, and then nothing else gives the place back.
-            broadcast.admission.withdraw()
+        if before in (Phase.WAITING, Phase.QUEUED):
+            self._give_up_place(broadcast)
         prompt = self.running.pop(broadcast)
         if broadcast.key is not None and broadcast.phase is not Phase.SEALED:
             self._flights.leave(broadcast.key, broadcast)
@@ -169,6 +171,12 @@ class BroadcastManager:
             self._seal(broadcast, prompt)
         else:
             self._stop_work(broadcast)
+
+    @staticmethod
+    def _give_up_place(broadcast: Broadcast[Chunk]) -> None:
+        """Its task may never have started, and then nothing else gives the place back."""
+        if broadcast.admission is not None:
+            broadcast.admission.withdraw()
 
     def _stop_work(self, broadcast: Broadcast[Chunk]) -> None:
         work, broadcast.work = broadcast.work, None

@@ -53,13 +53,15 @@ class Sealing:
 def log_of(answer: SealedAnswer) -> Log[Chunk] | None:
     """The same log as when it was live: same epoch, same events, same ids. Made once per answer.
 
-    None if its chunks cannot be read: whoever wrote that entry, it is a miss.
+    None if its chunks are no complete answer: whoever wrote that entry, it is a miss.
     """
     log: Log[Chunk] | None = answer.views.get("log")
     if log is None:
         try:
             chunks = [parse_chunk(raw) for raw in answer.chunks]
         except GatewayError:
+            return None
+        if not any(chunk.finished for chunk in chunks) or not any(chunk.content for chunk in chunks):
             return None
         log = answer.views["log"] = Log(answer.epoch)
         log.extend(chunks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
@@ -38,7 +39,10 @@ class JsonFormatter(logging.Formatter):
         line.update({name: value for name, value in record.__dict__.items() if name not in _STANDARD})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return _ENCODER.encode(line).decode()
+        try:
+            return _ENCODER.encode(line).decode()
+        except UnicodeEncodeError:  # half of a surrogate pair, which ASCII escapes can carry
+            return json.dumps(line, default=str)
 
 
 def configure(level: int = logging.INFO) -> None:

@@ -52,13 +52,13 @@ class ChatRoutes:
         start = start_of(exchange, record)
         if start.over:
             # 204 is what stops an EventSource that has seen the end.
-            await exchange.respond(204)
+            await exchange.empty(204)
             return
         headers = [(b"cache-status", cache_status(record)), (b"x-refrain-id", exchange.id.encode())]
         if timing := server_timing(record):
             headers.append((b"server-timing", timing))
         if exchange.head:
-            await exchange.respond(200, b"", [*HEADERS, *headers])
+            await exchange.empty(200, [*HEADERS, *headers])
             return
         await native_stream.stream(exchange, gateway.connections, gateway.manager, record, start, headers)
 

@@ -72,5 +72,5 @@ def definitions(page: Path) -> dict[str, str]:
 
 def references(page: Path) -> set[str]:
     """The names in brackets that look like a file: each needs a definition."""
-    text = re.sub(r"`[^`\n]*`", "", prose(page))
-    return set(re.findall(r"\[([\w/.-]+\.(?:py|md))\](?![(:])", text))
+    text = re.sub(r"`[^`\n]*`|^\[[^\]]+\]: \S+$", "", prose(page), flags=re.MULTILINE)
+    return set(re.findall(r"\[([\w/.-]+\.(?:py|md))\](?!\()", text))

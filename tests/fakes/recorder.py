@@ -16,7 +16,7 @@ from tests.fakes.eventually import eventually
 
 
 class Recorder:
-    """`/echo` reads and tells, `/refuse` answers unread, `/hold` and `/stream` wait until their client leaves.
+    """`/echo` reads and tells, `/refuse` answers unread, `/hold` and `/stream` wait for the end.
 
     `seen` are the paths of all requests begun, `left` of those that ended without an answer.
     """

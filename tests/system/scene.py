@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.fakes.eventually import eventually
@@ -36,6 +37,12 @@ def hook_of(simulator: SimulatorProcess) -> str:
     return simulator.url + "/prepare"
 
 
+def embedded_socket(runtime_dir: str) -> str:
+    """Where the embedded Redis of the one gateway with that XDG_RUNTIME_DIR listens."""
+    (socket,) = Path(runtime_dir).glob("*/*/redis.sock")
+    return str(socket)
+
+
 async def held(simulator: SimulatorProcess, name: str, count: int = 1) -> None:
     """Until exactly so many calls wait at that hold."""
     await eventually(lambda: simulator.stats()["holding"].get(name, 0) == count)
@@ -57,7 +64,9 @@ async def at_rest(gateway: GatewayProcess) -> None:
     metrics = gateway.metrics()
     for stage in ("cache", "leaders", "followers", "llm_streams", "llm_calls"):
         name = f'{{stage="{stage}"}}'
-        assert metrics[f"refrain_stage_admitted_total{name}"] == metrics[f"refrain_stage_released_total{name}"]
+        assert (
+            metrics[f"refrain_stage_admitted_total{name}"] == metrics[f"refrain_stage_released_total{name}"]
+        )
         assert metrics[f"refrain_permits_reclaimed_total{name}"] == 0
 
 

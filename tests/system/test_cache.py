@@ -74,7 +74,7 @@ async def test_a_hit_passes_by_full_pools(simulate: Simulate, start: Start) -> N
 
 
 async def test_the_lane_is_bounded_by_its_workers(simulate: Simulate, start: Start) -> None:
-    """Row 8: two hundred hits at once: all complete, never more busy workers than there are, none asks the model."""
+    """Row 8: two hundred hits at once all complete, with at most the configured workers busy, and no call."""
     simulator = simulate(ttft=0, tps=0, tokens=3)
     gateway = start(simulator, LOCAL_CACHE_BYTES=0, CACHE_WORKERS=2, MAX_CONCURRENT_LEADERS=1)
     questions = [f"row 8, {number}" for number in range(10)]
@@ -107,7 +107,7 @@ async def _cache_stage(client: Client, until: asyncio.Event) -> list[Any]:
 
 @pytest.mark.parametrize("local_bytes", [0, 1 << 20])
 async def test_a_hit_is_the_same_answer(simulate: Simulate, start: Start, local_bytes: int) -> None:
-    """Row 9: the second identical question costs no call, says where it came from, and is equal to the byte."""
+    """Row 9: the second identical question costs no call, says so, and is equal to the byte."""
     simulator = simulate(ttft=0, tps=0)
     gateway = start(simulator, LOCAL_CACHE_BYTES=local_bytes)
     words = 'two\nlines, "quotes", 漢字, \u2028, 🎵\r\n'
@@ -178,7 +178,9 @@ async def test_only_what_cannot_change_the_answer_is_left_out_of_the_key(
     async with Client(gateway.url) as client:
 
         async def cache_of(**request: Any) -> str:
-            reply = await client.call("POST", "/chat", headers={"content-type": "application/json"}, **request)
+            reply = await client.call(
+                "POST", "/chat", headers={"content-type": "application/json"}, **request
+            )
             assert reply.status == 202, reply.body
             return str((await client.stream(reply.json["stream_url"])).end.json["cache"])
 
@@ -194,12 +196,16 @@ async def test_only_what_cannot_change_the_answer_is_left_out_of_the_key(
 
 
 async def test_loose_keys_see_letters_and_digits_only(simulate: Simulate, start: Start) -> None:
-    """Row 11: where the operator says so, case and punctuation do not matter; words and parameters still do."""
+    """Row 11: if the operator says so, case and punctuation do not matter; words and parameters do."""
     simulator = simulate(ttft=0, tps=0)
     gateway = start(simulator, KEY_NORMALIZATION="loose")
     async with Client(gateway.url) as client:
         first = await client.ask("What's a Refrain, in 1 word?")
-        for variant in ("whats a refrain in 1 word", "WHAT'S A REFRAIN -- in 1 word!!", "What's a Refrain,in 1 word"):
+        for variant in (
+            "whats a refrain in 1 word",
+            "WHAT'S A REFRAIN -- in 1 word!!",
+            "What's a Refrain,in 1 word",
+        ):
             again = await client.ask(variant)
             assert (again.end.json["cache"], again.text) == ("hit", first.text), variant
         for other in ("What's a Refrain, in 2 words?", "What's a chorus, in 1 word?"):
@@ -220,7 +226,7 @@ BAD = {
 
 
 async def test_only_complete_answers_are_kept(simulate: Simulate, start: Start) -> None:
-    """Row 13: empty, failed, partial and cancelled answers are followed by a fresh call, and never replayed."""
+    """Row 13: empty, failed, partial and cancelled answers are followed by a fresh call, never replayed."""
     simulator = simulate(ttft=0, tps=0)
     gateway = start(simulator)
     async with Client(gateway.url) as client, asyncio.TaskGroup() as group:
@@ -243,9 +249,10 @@ async def test_only_complete_answers_are_kept(simulate: Simulate, start: Start) 
     await at_rest(gateway)
 
 
-async def test_an_answer_too_large_for_the_cache_is_not_called_stored(simulate: Simulate, start: Start) -> None:
-    """Row 13: beyond REFRAIN_CACHE_MAX_ENTRY_BYTES it is served and shared, asked for anew, and nobody is told
-    that it was kept."""
+async def test_an_answer_too_large_for_the_cache_is_not_called_stored(
+    simulate: Simulate, start: Start
+) -> None:
+    """Row 13: beyond REFRAIN_CACHE_MAX_ENTRY_BYTES it is served, asked for anew, and not called kept."""
     simulator = simulate(ttft=0, tps=0, tokens=40)
     gateway = start(simulator, CACHE_MAX_ENTRY_BYTES=6000)
     async with Client(gateway.url) as client:
@@ -259,7 +266,7 @@ async def test_an_answer_too_large_for_the_cache_is_not_called_stored(simulate: 
 
 
 async def test_without_redis_everything_but_the_cache_works(simulate: Simulate, start: Start) -> None:
-    """Row 14: with Redis stopped submits complete by the normal path, and readiness says degraded, not dead."""
+    """Row 14: with Redis stopped submits complete by the normal path; readiness says degraded, not dead."""
     simulator = simulate(ttft=0, tps=0)
     async with supervised() as supervisor, real_redis(supervisor) as redis:
         gateway = start(simulator, LOCAL_CACHE_BYTES=0, REDIS_URL=f"unix://{redis.socket_path}")

@@ -117,7 +117,7 @@ def _meter(stats: Any, name: str | None) -> Any:
 
 
 async def test_a_cancelled_leader_leaves_its_follower_the_answer(simulate: Simulate, start: Start) -> None:
-    """Row 34: the leader's stream ends cancelled, the follower's with the full text, and nothing is aborted."""
+    """Row 34: the leader's stream ends cancelled, the follower's in full, and nothing is aborted."""
     simulator = simulate(ttft=0, tps=0)
     gateway = start(simulator)
     question = prompt("row 34", hold="gate", hold_after=2, tokens=6)
@@ -140,7 +140,7 @@ async def test_a_cancelled_leader_leaves_its_follower_the_answer(simulate: Simul
 
 
 async def test_the_last_one_to_leave_ends_the_work(simulate: Simulate, start: Start) -> None:
-    """Row 35: the leader is cancelled and the work goes on; then its last follower, and the model is aborted."""
+    """Row 35: the leader is cancelled and the work goes on; then the last follower: the model is let go."""
     simulator = simulate(ttft=0, tps=0)
     gateway = start(simulator)
     question = prompt("row 35", hold="gate", hold_after=1)
@@ -196,7 +196,7 @@ async def test_a_cancelled_follower_is_missed_by_nobody(simulate: Simulate, star
 
 
 async def test_a_cancelled_request_stays_cancelled(simulate: Simulate, start: Start) -> None:
-    """Row 39: a hundred cancels race with the answer: 200 means cancelled for ever, 409 completed, none failed."""
+    """Row 39: a hundred races with the answer: 200 means cancelled for ever, 409 completed, none failed."""
     simulator = simulate(ttft=0, tps=0, tokens=6)
     gateway = start(simulator)
 

@@ -17,7 +17,7 @@ KEYS = "one:key-of-one-1234,two:key-of-two-5678"
 
 
 async def test_a_repeated_submit_is_the_same_request(simulate: Simulate, start: Start) -> None:
-    """Row 41: same request_id and body, by field or by header: 200, the same id, one execution, one result."""
+    """Row 41: same request_id and body, by field or by header: 200, one id, one execution, one result."""
     simulator = simulate(ttft=0, tps=0)
     gateway = start(simulator)
     question = prompt("row 41", hold="gate", hold_after=1, tokens=4)
@@ -30,7 +30,11 @@ async def test_a_repeated_submit_is_the_same_request(simulate: Simulate, start: 
         listed = await client.call(
             "POST",
             "/chat",
-            json={"priority": "batch", "messages": [{"content": question, "role": "user"}], "request_id": "r-1"},
+            json={
+                "priority": "batch",
+                "messages": [{"content": question, "role": "user"}],
+                "request_id": "r-1",
+            },
         )
         for repeat in (by_field, by_header, listed):
             assert repeat.status == 200, repeat.body

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_ten_at_once_cost_one_preparation_and_one_generation(simulate: Simulate, start: Start) -> None:
-    """Row 22: ten identical simultaneous submits: the hook and the model see one each, the texts are equal."""
+    """Row 22: ten identical simultaneous submits: hook and model see one each, the texts are equal."""
     simulator = simulate(ttft=0, tps=0)
     gateway = start(simulator, PREPARE_URL=hook_of(simulator))
     question = prompt("row 22", prepare_hold="door", hold="gate", hold_after=3)
@@ -55,7 +55,7 @@ async def test_ten_at_once_cost_one_preparation_and_one_generation(simulate: Sim
 async def test_any_number_of_followers_passes_a_small_follower_stage(
     simulate: Simulate, start: Start, cap: int
 ) -> None:
-    """Row 25: forty at once, far more than the cap: it is never exceeded, all are served, all permits are back."""
+    """Row 25: forty at once: the cap is never exceeded, all are served, all permits come back."""
     simulator = simulate(ttft=0, tps=0)
     gateway = start(simulator, MAX_CONCURRENT_FOLLOWERS=cap)
     question = prompt("row 25", hold="gate", hold_after=1, tokens=5)
@@ -98,7 +98,7 @@ async def _scrape_followers(client: Client, until: asyncio.Event) -> list[tuple[
 
 
 async def test_a_late_joiner_gets_all_from_the_start(simulate: Simulate, start: Start) -> None:
-    """Row 27: joined after 300 events, it has the same sequence at once, and the others lose no time by it."""
+    """Row 27: joined after 300 events, it has the same sequence at once, and holds nobody up."""
     simulator = simulate(ttft=0, tps=0)
     gateway = start(simulator)
     question = prompt("row 27", hold="gate", hold_after=300, tokens=400)
@@ -223,5 +223,8 @@ async def _live(client: Client, question: str, fate: str) -> str:
 def _count_up(gateway: GatewayProcess, endings: list[str]) -> None:
     """The gateway's own totals say the same, and nobody was refused."""
     totals = gateway.get("/pipeline")["totals"]
-    assert (totals["completed"], totals["cancelled"]) == (endings.count("completed"), endings.count("cancelled"))
+    assert (totals["completed"], totals["cancelled"]) == (
+        endings.count("completed"),
+        endings.count("cancelled"),
+    )
     assert (totals["failed"], totals["expired"], totals["shed"]) == (0, 0, 0)

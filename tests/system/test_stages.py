@@ -56,9 +56,7 @@ async def test_the_model_never_sees_more_than_the_stream_limit(
 
 
 @pytest.mark.parametrize("limit", [2, 1])
-async def test_planning_calls_have_a_limit_of_their_own(
-    simulate: Simulate, start: Start, limit: int
-) -> None:
+async def test_planning_calls_have_a_limit_of_their_own(simulate: Simulate, start: Start, limit: int) -> None:
     """Issue part 6: six planning calls peak at llm_calls, then six answers at llm_streams, also at 1."""
     simulator = simulate(ttft=0, tps=0)
     gateway = start(
@@ -145,7 +143,7 @@ async def test_no_request_holds_a_leader_slot_while_it_streams_or_waits(
 
 
 async def test_a_follower_overtakes_leaders_that_wait(simulate: Simulate, start: Start) -> None:
-    """Row 24: with all leaders busy, a follower of a live broadcast is served before a queued leader starts."""
+    """Row 24: with all leaders busy, a follower of a live answer is served before a queued leader starts."""
     simulator = simulate(ttft=0, tps=0)
     gateway = start(simulator, PREPARE_URL=hook_of(simulator), MAX_CONCURRENT_LEADERS=1)
     live = prompt("live", hold="live", hold_after=2)
@@ -181,7 +179,8 @@ async def test_leaders_start_in_the_order_of_their_submits(simulate: Simulate, s
         assert [one["queue_position"] for one in followers] == [4] * 3, "as their leader, not behind it"
         await filled(gateway, "leaders", 1, 4)
         for turn, leader in enumerate(leaders):
-            await eventually(lambda turn=turn: simulator.stats()["holding"] == {f"turn-{turn}": 1})
+            await held(simulator, f"turn-{turn}")
+            assert simulator.stats()["holding"] == {f"turn-{turn}": 1}, "one at a time"
             behind = [await client.record(later["id"]) for later in leaders[turn + 1 :]]
             assert [record["queue_position"] for record in behind] == list(range(1, 5 - turn))
             simulator.release(f"turn-{turn}")

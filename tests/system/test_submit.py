@@ -14,6 +14,7 @@ from tests.fakes.eventually import eventually
 from tests.system.client import Client
 from tests.system.prompts import answer_to, prompt
 from tests.system.scene import Simulate, Start, accepted, at_rest, calls_of, filled, held, hook_of
+from tests.system.sse import Event
 
 pytestmark = pytest.mark.anyio
 
@@ -55,7 +56,7 @@ async def test_tokens_arrive_while_the_model_is_still_talking(simulate: Simulate
             assert reply.headers["cache-control"] == "no-store, no-transform"
             assert reply.headers["x-accel-buffering"] == "no"
             assert "content-encoding" not in reply.headers
-            seen = []
+            seen: list[Event] = []
             while len(seen) < 3:
                 event = await anext(events)
                 if event.name == "delta":
@@ -123,7 +124,11 @@ async def test_status_walks_forward_through_every_stage(simulate: Simulate, star
 
     assert seen == WALK
     assert stages == dict(
-        zip(WALK, ["leaders", "preparing:hook", "subscriber", "llm_streams", "streaming", "ended"], strict=True)
+        zip(
+            WALK,
+            ["leaders", "preparing:hook", "subscriber", "llm_streams", "streaming", "ended"],
+            strict=True,
+        )
     )
     assert halfway["text"]
     assert stream.text.startswith(halfway["text"])

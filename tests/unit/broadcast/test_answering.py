@@ -12,7 +12,7 @@ from runtime.errors import UpstreamError, UpstreamRateLimited, UpstreamRejected,
 from tests.fakes.answering import MAX_LOG_BYTES, Answer, Answers
 from tests.fakes.claims import Ticket
 from tests.fakes.invariants import assert_free
-from tests.fakes.turns import settle
+from tests.fakes.turns import settle, until
 from tests.virtual_time import virtual
 from upstream.errors import UpstreamUnavailable
 
@@ -46,8 +46,7 @@ async def test_the_permit_is_held_until_the_upstreams_stream_is_closed() -> None
         call = await parts.model.call("q")
         call.say("1:")
         call.complete()
-        while answer.broadcast.running:
-            await asyncio.sleep(0)
+        await until(lambda: not answer.broadcast.running)
         assert not running.done()
         assert call.open
         assert parts.stage.stats().in_use == 1

@@ -56,6 +56,7 @@ class Call:
         self.text = ""
         self.error: UpstreamError | None = None
         self.outcomes: list[str] = []
+        self.requests = 0
 
     async def run(self) -> Call:
         async with ScriptedUpstream([self._script]) as upstream:
@@ -70,6 +71,7 @@ class Call:
                 self.error = error
             assert client.stats().in_flight == 0
             await client.close()
+            self.requests = len(upstream.requests)
         return self
 
 
@@ -178,7 +180,7 @@ async def test_a_refusal_becomes_its_error(
     call = await failed(reply(status, body, Retry_After="2", Location="/elsewhere"))
     assert isinstance(call.error, kind)
     assert is_transient(call.error) is transient
-    assert call.outcomes == [outcome]
+    assert (call.outcomes, call.requests) == ([outcome], 1)
     assert "secret" not in repr(call.error)
 
 

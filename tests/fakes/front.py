@@ -1,0 +1,158 @@
+"""The routes on top of the played pipeline: everything of the gateway that a virtual clock allows.
+
+    async with front(streams=1) as gate:
+        peer = await gate.post("/chat", {"message": "a question"})
+
+Only the gateway object itself is put together here, from the real parts; leaving the block checks that no
+stream is open and no watcher runs, and then what `tests.fakes.pipeline` checks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+from starlette.routing import Router
+from starlette.types import ASGIApp
+
+from app.auth import Auth
+from app.connection import Connections
+from app.gateway import Gateway
+from app.observer import PipelineObserver
+from app.parsing import with_model
+from app.pulse import Pulse
+from app.routes.chat import ChatRoutes
+from app.routes.openai import OpenAIRoutes
+from chatbot.manager import Via
+from chatbot.record import Record
+from chatbot.request import ChatRequest
+from chatbot.ticket import Ticket
+from runtime.metrics import Metrics
+from runtime.supervisor import Supervisor
+from tests.fakes.asgi import Peer
+from tests.fakes.model import Call
+from tests.fakes.pipeline import Pipeline, pipeline
+from tests.fakes.turns import settle
+
+MODEL = "played-model"
+
+
+class Models:
+    """What the gateway asks of the upstream besides answers."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    async def models(self) -> list[dict[str, Any]]:
+        if self.error is not None:
+            raise self.error
+        return [{"id": MODEL, "object": "model"}]
+
+
+class Front:
+    """What the routes use of a `Gateway`, and a client's calls on them. `app` is the router."""
+
+    def __init__(
+        self, pipe: Pipeline, supervisor: Supervisor, *, keys: dict[str, str], send_timeout_s: float
+    ) -> None:
+        self.pipe = pipe
+        self.model = pipe.model
+        self.supervisor = supervisor
+        self.pulse = Pulse()
+        self.connections = Connections(supervisor, self.pulse, send_timeout_s)
+        self._note_prompts()
+        self.auth = Auth(keys, None)
+        self.observer = PipelineObserver(Metrics())
+        self.manager = pipe.manager
+        self.max_body_bytes = 10_000
+        self.client = Models()
+        gateway = cast(Gateway, self)  # duck-typed: the real one builds real connections
+        self.app: ASGIApp = Router([*OpenAIRoutes(gateway).routes(), *ChatRoutes(gateway).routes()])
+
+    async def with_default_model(self, request: ChatRequest) -> ChatRequest:
+        if request.body.get("model"):
+            return request
+        return with_model(request, (await self.client.models())[0]["id"])
+
+    # -- what a client does -------------------------------------------------------------------
+    def asking(
+        self, target: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
+    ) -> Peer:
+        """A POST that is not sent yet."""
+        return Peer("POST", target, headers=headers or {}, body=json.dumps(body).encode())
+
+    async def post(
+        self, target: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
+    ) -> Peer:
+        return await self._call(self.asking(target, body, headers))
+
+    async def get(self, target: str, headers: Mapping[str, str] | None = None) -> Peer:
+        return await self._call(Peer("GET", target, headers=headers or {}))
+
+    async def head(self, target: str) -> Peer:
+        return await self._call(Peer("HEAD", target))
+
+    async def submit(self, message: str, **fields: Any) -> Any:
+        """`POST /chat`: what it answered."""
+        accepted = await self.post("/chat", {"message": message, **fields})
+        assert accepted.status in (200, 202), accepted.body
+        return accepted.json
+
+    def open(self, group: asyncio.TaskGroup, peer: Peer) -> Peer:
+        """Start a call; `settle` lets it come as far as it can without a timer."""
+        group.create_task(self._call(peer), name=f"peer {peer.scope['path']}")
+        return peer
+
+    async def listen(self, group: asyncio.TaskGroup, target: str, **headers: str) -> Peer:
+        """An open stream, as far as it comes without a timer."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        peer = self.open(group, Peer("GET", target, headers=named))
+        await settle()
+        return peer
+
+    async def hold(self, group: asyncio.TaskGroup, prompt: str = "holds a slot") -> Call:
+        """Take a slot of the model with an answer that is played by hand; `complete()` gives it back."""
+        self.model.by_hand.add(prompt)
+        group.create_task(self.pipe.ask_and_read(prompt), name="holder")
+        return await self.model.call(prompt)
+
+    def record(self, id: str, tenant: str = "public") -> Record:
+        return self.manager.find(id, tenant)
+
+    async def _call(self, peer: Peer) -> Peer:
+        return await peer.call(self.app)
+
+    def _note_prompts(self) -> None:
+        """The invariants ask what each request was about."""
+        submit = self.pipe.manager.submit
+
+        async def noting(request: ChatRequest, ticket: Ticket, via: Via) -> tuple[Record, bool]:
+            self.pipe.prompts[ticket.id] = request.body["messages"][-1]["content"]
+            return await submit(request, ticket, via)
+
+        self.pipe.manager.submit = noting  # type: ignore[method-assign]
+
+
+def openai_body(message: str, **fields: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": message}], **fields}
+
+
+@asynccontextmanager
+async def front(
+    *, keys: dict[str, str] | None = None, send_timeout_s: float = 10.0, **limits: Any
+) -> AsyncIterator[Front]:
+    """A running front; at rest when it is left."""
+    async with pipeline(**limits) as pipe:
+        supervisor = Supervisor()
+        gate = Front(pipe, supervisor, keys=keys or {}, send_timeout_s=send_timeout_s)
+        supervisor.own("pulse", gate.pulse.run())
+        try:
+            yield gate
+            await settle()
+            assert len(gate.connections) == 0, "streams are still open"
+            assert len(supervisor) == 1, f"watchers are left: {supervisor!r}"
+        finally:
+            await supervisor.close()

@@ -1,0 +1,117 @@
+"""Metrics: the documented names and labels, and the stages' own numbers."""
+
+from __future__ import annotations
+
+import re
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from runtime.metrics import STAGES, Metrics, StageReading
+
+#: Name → labels, as they are promised to dashboards.
+PROMISED = {
+    "refrain_stage_capacity": {"stage"},
+    "refrain_stage_in_use": {"stage"},
+    "refrain_stage_waiting": {"stage"},
+    "refrain_stage_wait_seconds": {"stage"},
+    "refrain_stage_admitted_total": {"stage"},
+    "refrain_stage_released_total": {"stage"},
+    "refrain_permits_reclaimed_total": {"stage"},
+    "refrain_stage_refused_total": {"stage", "reason"},
+    "refrain_requests_total": {"route", "role", "outcome"},
+    "refrain_cache_requests_total": {"result"},
+    "refrain_upstream_calls_total": {"outcome"},
+    "refrain_upstream_in_flight": set(),
+    "refrain_broadcasts": set(),
+    "refrain_subscribers": set(),
+    "refrain_joins_total": {"phase"},
+    "refrain_ttft_seconds": set(),
+    "refrain_tokens_total": {"source"},
+    "refrain_tokens_saved_total": set(),
+    "refrain_redis_errors_total": {"op"},
+}
+
+
+def filled() -> Metrics:
+    """Every family has a sample."""
+    metrics = Metrics()
+    metrics.requests.labels("chat", "leader", "completed").inc()
+    metrics.joins.labels("live").inc()
+    metrics.redis_errors.labels("get").inc()
+    metrics.watch_stages(
+        lambda: [
+            StageReading(
+                name, 3, 1, 2, None, 0.5, admitted=10, released=8, reclaimed=1, refused={"queue_timeout": 4}
+            )
+            for name in STAGES
+        ]
+    )
+    return metrics
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(metrics.render().decode())
+        for sample in family.samples
+    }
+
+
+def test_every_promised_name_is_served_with_its_labels_and_no_other() -> None:
+    """Dashboards and alerts rely on them; and a label from an open set would hold a user or a prompt."""
+    served: dict[str, set[str]] = {}
+    for name, labels in samples(filled()):
+        base = re.sub(r"_(bucket|sum|count)$", "", name)
+        served.setdefault(base, set()).update({label for label, _ in labels} - {"le"})
+    assert served == PROMISED
+
+
+def test_the_stages_numbers_are_read_at_each_scrape() -> None:
+    """Row 99: a scrape shows one moment, in which admitted = released + reclaimed + in use."""
+    metrics = Metrics()
+    readings = [StageReading("leaders", 2, 0, 0, 5, 0.0, admitted=0, released=0)]
+    metrics.watch_stages(lambda: readings)
+    label = (("stage", "leaders"),)
+    assert samples(metrics)["refrain_stage_in_use", label] == 0
+
+    readings[0] = StageReading("leaders", 2, 1, 3, 5, 0.0, admitted=9, released=7, reclaimed=1)
+    seen = samples(metrics)
+    assert [
+        seen[f"refrain_{name}", label]
+        for name in (
+            "stage_capacity",
+            "stage_in_use",
+            "stage_waiting",
+            "stage_admitted_total",
+            "stage_released_total",
+            "permits_reclaimed_total",
+        )
+    ] == [2, 1, 3, 9, 7, 1]
+
+
+def test_refusals_are_counted_by_reason_from_zero_on() -> None:
+    """An alert on `queue_full` needs the series before the first refusal."""
+    metrics = Metrics()
+    metrics.watch_stages(lambda: [StageReading("leaders", 2, 0, 0, 5, 0.0, 0, 0)])
+    assert (
+        samples(metrics)["refrain_stage_refused_total", (("reason", "queue_full"), ("stage", "leaders"))] == 0
+    )
+    seen = samples(filled())
+    assert seen["refrain_stage_refused_total", (("reason", "queue_timeout"), ("stage", "cache"))] == 4
+
+
+def test_every_stage_has_its_wait_histogram() -> None:
+    """Also before anybody waited; and a wait is counted in seconds."""
+    metrics = Metrics()
+    metrics.stage_wait["leaders"].observe(0.5)
+    seen = samples(metrics)
+    counts = {stage: seen["refrain_stage_wait_seconds_count", (("stage", stage),)] for stage in STAGES}
+    assert counts == {"cache": 0, "leaders": 1, "followers": 0, "llm_streams": 0, "llm_calls": 0}
+    assert seen["refrain_stage_wait_seconds_sum", (("stage", "leaders"),)] == 0.5
+
+
+def test_two_processes_parts_do_not_share_numbers() -> None:
+    """A registry of its own: nothing global, nothing left from another test or another gateway."""
+    one, other = Metrics(), Metrics()
+    one.tokens_saved.inc(5)
+    assert samples(other)["refrain_tokens_saved_total", ()] == 0
