@@ -181,6 +181,11 @@ class Stage:
     def position(self, admission: Admission) -> int:
         return self._room.ahead_of(admission) + 1
 
+    @property
+    def measured(self) -> bool:
+        """Has anybody left it yet? Before that no wait can be foretold."""
+        return self._mean_hold_s is not None
+
     def predicted_wait(self, ahead: int | None = None) -> float:
         """Seconds until one who asks now, with `ahead` others before it (None: the whole queue), gets in.
 

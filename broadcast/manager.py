@@ -102,12 +102,12 @@ class BroadcastManager:
         return Broadcast.landed(key, log, self)
 
     def eta_s(self, broadcast: Broadcast[Chunk]) -> float | None:
-        """Seconds until a waiting one is let in, by the measured holding times; None if it does not wait."""
+        """Seconds until a waiting one is let in, by the measured holding times; None if that is unknown."""
         position = broadcast.position
         if not position:
             return None
         stage = self._leaders if broadcast.phase is Phase.WAITING else self._llm_streams
-        return stage.predicted_wait(position - 1)
+        return stage.predicted_wait(position - 1) if stage.measured else None
 
     async def quiet(self, idle_s: float) -> None:
         """Until nothing runs any more, or only what nobody has come to hear within `idle_s` seconds."""

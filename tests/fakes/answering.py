@@ -66,4 +66,5 @@ class Answer:
         return "".join(chunk.text for chunk in self.broadcast.log.events)
 
     def run(self) -> Coroutine[Any, Any, None]:
+        self.broadcast.admission = self._parts.stage.admit(self.broadcast)
         return self._parts.answering.run(self.broadcast, self.body)
