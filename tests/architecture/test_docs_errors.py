@@ -1,4 +1,4 @@
-"""docs/errors.md beyond codes and statuses: what may be retried, and which codes of the model are passed on."""
+"""docs/errors.md beyond codes and statuses: what may be retried, which codes of the model are passed on."""
 
 from __future__ import annotations
 

@@ -83,7 +83,8 @@ class Wire:
         await self.until(b"\r\n\r\n")
         start, _, rest = self.got.partition(b"\r\n\r\n")
         status, *lines = start.decode("latin-1").split("\r\n")
-        headers = dict(line.lower().split(": ", 1) for line in lines)
+        pairs = [line.split(": ", 1) for line in lines]
+        headers = {name.lower(): value for name, value in pairs}
         size = int(headers.get("content-length", 0))
         async with asyncio.timeout(PATIENCE_S):
             while len(rest) < size:

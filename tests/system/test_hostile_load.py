@@ -53,7 +53,7 @@ DEAR: dict[str, tuple[bytes, int]] = {
     "20 MiB of digits": (_OPEN + b"1," * (10 * MIB - 9) + b"1" + _CLOSE, 422),
     "20 MiB of lists": (_OPEN + b"[]," * (20 * MIB // 3 - 9) + b"[]" + _CLOSE, 422),
     "20 MiB of brackets": (b"[" * (20 * MIB), 422),
-    "20 MiB of escaped quotes": (b'{"message":"' + b'\\",' * (7 * MIB - 9) + b'"}', 202),
+    "20 MiB of escaped quotes": (b'{"message":"' + b'\\",' * (6 * MIB) + b'"}', 202),
     "20 MiB of escaped quotes without an end": (b'{"message":"' + b'\\"' * (10 * MIB - 9), 400),
     "escaped quotes without an end": (b'{"a": "' + b'\\"' * 30_000, 400),
     "pairs of braces": (b"{}" * 32_000, 400),
@@ -67,7 +67,7 @@ DEAR: dict[str, tuple[bytes, int]] = {
 
 
 async def test_health_answers_while_dear_bodies_are_read(simulate: Simulate, start: Start) -> None:
-    """Each body is answered in time, and the event loop is never held for long, whatever the body is made of."""
+    """Each body is answered in time, and the event loop is never held for long, whatever it is made of."""
     simulator = simulate(ttft=0, tps=0)
     gateway = start(simulator)
     slow: dict[str, float] = {}
@@ -82,7 +82,7 @@ async def test_health_answers_while_dear_bodies_are_read(simulate: Simulate, sta
 
 
 async def test_slow_bodies_hold_nothing(simulate: Simulate, start: Start) -> None:
-    """A hundred half-sent requests are no request yet: no place is taken, and when they leave nothing is left."""
+    """A hundred half-sent requests are no request yet: they take no place, and leave nothing behind."""
     simulator = simulate(ttft=0, tps=0)
     gateway = start(simulator, MAX_CONCURRENT_LEADERS=1, QUEUE_SIZE=1)
     half = post("/chat", {"message": "slow"})[:-5]
@@ -118,19 +118,20 @@ def _resident(gateway: GatewayProcess) -> int:
 
 
 # -- names and numbers that a client chooses --------------------------------------------------
-@pytest.mark.parametrize(
-    "given", ["a b", "a\tb", "é", "a;b", "a" * 65, "", '"', "<script>", "x, y", "%0d%0aset-cookie:a=b"]
-)
-async def test_a_request_id_that_is_not_plain_is_replaced(
-    simulate: Simulate, start: Start, given: str
-) -> None:
+REQUEST_IDS = ["a b", "a\tb", "\xe9", "a;b", "a" * 65, "", "<script>", "x, y", "%0d%0aset-cookie:a=b"]
+
+
+async def test_a_request_id_that_is_not_plain_is_replaced(simulate: Simulate, start: Start) -> None:
     """It goes into a header and into the logs: only a fixed alphabet may."""
     gateway = start(simulate(ttft=0, tps=0))
-    answer = await exchange(gateway.url, get("/chat/none", f"x-request-id: {given}"))
-    assert answer.headers["x-request-id"] != given
-    assert answer.headers["x-request-id"].isalnum()
-    assert "set-cookie" not in answer.headers
-    assert given == "" or all(given not in line for line in gateway.lines)
+    for given in REQUEST_IDS:
+        answer = await exchange(gateway.url, get("/chat/none", f"x-request-id: {given}"))
+        assert answer.headers["x-request-id"] != given
+        assert answer.headers["x-request-id"].isalnum()
+        assert "set-cookie" not in answer.headers
+        assert not given or all(given not in line for line in gateway.lines)
+    answer = await exchange(gateway.url, get("/chat/none", "x-request-id: Plain.1_2-" + "3" * 54))
+    assert answer.headers["x-request-id"] == "Plain.1_2-" + "3" * 54
 
 
 HOSTILE_PATHS = [
@@ -168,7 +169,6 @@ CURSORS = [
     "1-",
     "-1-1",
     "1-1-1",
-    "٣-١",
     "1-1 ",
     "0x1-1",
     "9" * 17 + "-1",
@@ -185,10 +185,9 @@ async def test_hostile_cursors_are_refused_before_the_headers(simulate: Simulate
     async with Client(gateway.url) as client:
         accepted = (await client.submit("cursors")).json
         await client.stream(accepted["stream_url"])
-    for cursor in CURSORS:
+    for cursor in (*CURSORS, "\xb2-\xb9"):
         by_header = get(accepted["stream_url"].partition("?")[0], f"last-event-id: {cursor}")
-        if cursor.isascii():
-            assert (await exchange(gateway.url, by_header)).status == 400, cursor
+        assert (await exchange(gateway.url, by_header)).status == 400, cursor
         async with Client(gateway.url) as client:
             url = accepted["stream_url"].partition("?")[0]
             reply = await client.call("GET", url, params={"after": cursor})
@@ -208,7 +207,7 @@ async def test_what_is_checked_is_what_the_model_gets(simulate: Simulate, start:
 
 
 async def test_numbers_beyond_64_bits_are_kept_as_they_are(simulate: Simulate, start: Start) -> None:
-    """An unknown field goes upstream untouched, and is part of the key: two such numbers are two questions."""
+    """An unknown field goes upstream untouched, and is part of the key: two numbers are two questions."""
     simulator = simulate(ttft=0, tps=0)
     gateway = start(simulator)
     for number in (2**70, 2**70 + 1, 2**70):
