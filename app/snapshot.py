@@ -24,7 +24,7 @@ def stage_readings(gateway: Gateway) -> Iterator[StageReading]:
         oldest_wait_s=lane.oldest_wait_s,
         admitted=lane.admitted,
         released=lane.released,
-        refused={"queue_full": lane.overflowed},
+        refused={"queue_full": lane.overflowed, "timeout": lane.expired},
     )
     for stage in gateway.stages:
         stats = stage.stats()

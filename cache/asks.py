@@ -47,6 +47,7 @@ class WaitingRoom:
     def __init__(self, capacity: int, patience_s: float) -> None:
         self.capacity = capacity
         self.overflowed = 0
+        self.expired = 0
         self._patience_s = patience_s
         self._waiting: dict[str, Ask] = {}
         self._filled = asyncio.Event()
@@ -103,7 +104,7 @@ class WaitingRoom:
             return None
         ask = Ask(key, asyncio.get_running_loop().time())
         # Runs on after a worker has taken the ask: queue and round trip share one budget.
-        ask.patience = Patience(self._patience_s, partial(self._expire, ask))
+        ask.patience = Patience(self._patience_s, partial(self._run_out, ask))
         self._waiting[key] = ask
         self._filled.set()
         return ask
@@ -112,6 +113,10 @@ class WaitingRoom:
         ask.waiters.remove(waiter)
         if not ask.waiters:
             self._expire(ask)
+
+    def _run_out(self, ask: Ask) -> None:
+        self.expired += 1
+        self._expire(ask)
 
     def _expire(self, ask: Ask) -> None:
         # The key may meanwhile wait again, as another ask.

@@ -35,8 +35,8 @@ class LaneStats:
     """One moment of the lane. `admitted` and `released` count the workers' round trips, so that at
     every moment `admitted == released + busy`.
 
-    `hits_local`, `hits_redis` and `misses` count callers; `waiting` and `overflowed` count questions,
-    of which identical ones that wait at the same time are one.
+    `hits_local`, `hits_redis` and `misses` count callers; `waiting`, `overflowed` and `expired` count
+    questions, of which identical ones that wait at the same time are one.
     """
 
     capacity: int
@@ -44,6 +44,7 @@ class LaneStats:
     waiting: int
     max_waiting: int
     overflowed: int
+    expired: int
     hits_local: int
     hits_redis: int
     misses: int
@@ -156,6 +157,7 @@ class FastLane:
             waiting=len(self._room),
             max_waiting=self._room.capacity,
             overflowed=self._room.overflowed,
+            expired=self._room.expired,
             hits_local=self._hits_local,
             hits_redis=self._hits_redis,
             misses=self._misses,

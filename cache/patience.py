@@ -2,7 +2,9 @@
 
 A plain timer that comes due during a stall fires before the reply that lay in the socket all the time
 is read: a burst of requests would turn hits into misses and open the breaker. Here the second half of
-the time starts when the first half's timer has really fired, so a stall uses up one half at most.
+the time starts when the first half's timer has really fired, so a stall uses up one half at most. And
+before it gives up, what has been read is heard: timers run ahead of what the last turn of the loop has
+read from its sockets, and from the bytes to whoever waits for them it takes a few turns.
 """
 
 from __future__ import annotations
@@ -12,10 +14,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 
+#: Turns of the loop between the last timer and giving up.
+TURNS = 5
+
+
 class Patience:
     """Calls `end()` after `seconds`, later only by what the loop was stalled; `cancel()` calls it off."""
 
     __slots__ = ("_end", "_half", "_timer")
+
+    _timer: asyncio.Handle
 
     def __init__(self, seconds: float, end: Callable[[], None]) -> None:
         self._half = seconds / 2
@@ -27,7 +35,13 @@ class Patience:
         self._timer.cancel()
 
     def _at_half_time(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._half, self._end)
+        self._timer = asyncio.get_running_loop().call_later(self._half, self._turn, TURNS)
+
+    def _turn(self, left: int) -> None:
+        if left:
+            self._timer = asyncio.get_running_loop().call_soon(self._turn, left - 1)
+        else:
+            self._end()
 
 
 @asynccontextmanager

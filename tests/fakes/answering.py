@@ -39,7 +39,7 @@ class Answers:
 
 
 class Answer:
-    """`run()` is what the supervisor would run for it."""
+    """A broadcast that is ready to be answered. Its key is its prompt."""
 
     def __init__(self, parts: Answers, prompt: str, order: float) -> None:
         self._parts = parts
@@ -66,5 +66,6 @@ class Answer:
         return "".join(chunk.text for chunk in self.broadcast.log.events)
 
     def run(self) -> Coroutine[Any, Any, None]:
+        """What the manager does when the first subscriber is there: a place, and then the work."""
         self.broadcast.admission = self._parts.stage.admit(self.broadcast)
         return self._parts.answering.run(self.broadcast, self.body)

@@ -17,7 +17,7 @@ TERMINAL = ("done", "failed", "cancelled")
 class Peer:
     """`await peer.call(app)` runs one request; the reply is in `status`, `headers`, `body` and `pieces`.
 
-    While `reading` is clear, the server's sends block, as they do for a client whose buffers are full. As with
+    An `unfinished` body never comes to its end. While `reading` is clear, the server's sends block, as they do for a client whose buffers are full. As with
     uvicorn, a send after the client has left is silent, `receive` blocks until it leaves, and
     `refrain.abort` drops the connection.
     """
@@ -29,6 +29,7 @@ class Peer:
         *,
         headers: Mapping[str, str] | Sequence[tuple[str, str]] = (),
         body: bytes | Sequence[bytes] = b"",
+        unfinished: bool = False,
     ) -> None:
         path, _, query = target.partition("?")
         lines = headers.items() if isinstance(headers, Mapping) else headers
@@ -49,6 +50,7 @@ class Peer:
             "extensions": {"refrain.abort": {"call": self._abort}},
         }
         self._parts = [body] if isinstance(body, bytes) else list(body)
+        self._unfinished = unfinished
         self._left = asyncio.Event()
         self.reading = asyncio.Event()
         self.reading.set()
@@ -56,7 +58,6 @@ class Peer:
         self.messages: list[Message] = []
         self.reader = Reader()
         self.events: list[Event] = []
-        self._arrived = asyncio.Event()
 
     async def call(self, app: ASGIApp) -> Self:
         await app(self.scope, self.receive, self.send)
@@ -71,7 +72,7 @@ class Peer:
     async def receive(self) -> Message:
         if self._parts and not self._left.is_set():
             part = self._parts.pop(0)
-            return {"type": "http.request", "body": part, "more_body": bool(self._parts)}
+            return {"type": "http.request", "body": part, "more_body": bool(self._parts) or self._unfinished}
         await self._left.wait()
         return {"type": "http.disconnect"}
 
@@ -83,7 +84,6 @@ class Peer:
         self.messages.append(message)
         if message["type"] == "http.response.body" and self.is_stream:
             self.events += self.reader.feed(message.get("body", b""))
-        self._arrived.set()
 
     def _abort(self) -> None:
         self.aborted = True

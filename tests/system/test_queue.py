@@ -96,7 +96,7 @@ def shown(stream: Stream, stage: str) -> list[int]:
 
 
 async def test_a_place_in_the_queue_is_told_and_only_falls(simulator: SimulatorProcess, start: Start) -> None:
-    """Row 62: from 1, in the reply, the record and the stream; being overtaken is never shown as a step back."""
+    """Row 62: from 1, in the reply, the record and the stream; being overtaken is never shown."""
     gateway = start(simulator, MAX_CONCURRENT_LEADERS=1, PREPARE_URL=hook_of(simulator))
     async with Client(gateway.url) as client, asyncio.TaskGroup() as group:
         await accepted(client, prompt("Running", prepare_hold="place"))
@@ -154,8 +154,8 @@ async def test_a_place_before_the_model_is_told_as_well(simulator: SimulatorProc
 async def test_a_thousand_around_the_end_of_a_stream_cost_one_call(
     simulator: SimulatorProcess, start: Start
 ) -> None:
-    """Row 58: there is no moment between the running answer and the cached one at which a twin finds neither."""
-    gateway = start(simulator, LOCAL_CACHE_BYTES=0)
+    """Row 58: at no moment between the running answer and the cached one does a twin find neither."""
+    gateway = start(simulator)
     question = prompt("Everybody asks", hold="gap", hold_after=2)
     asked = 0
 
@@ -211,9 +211,18 @@ async def test_a_herd_of_a_thousand_stays_within_every_cap_and_all_end_once(
         return text_of(frames)
 
     async with Client(gateway.url) as client:
-        questions = [question for number in range(500) for question in ("The same", f"Another {number}")]
+        words = [word for number in range(500) for word in ("The same", f"Another {number}")]
+        questions = [prompt(word, hold="herd", prepare_hold="herd-prepared") for word in words]
         wires = (native, native, openai, openai)
-        texts = await together(wires[at % 4](client, question) for at, question in enumerate(questions))
+        async with asyncio.TaskGroup() as group:
+            asked = group.create_task(
+                together(wires[at % 4](client, question) for at, question in enumerate(questions))
+            )
+            await held(simulator, "herd-prepared", 4)
+            simulator.release("herd-prepared")
+            await held(simulator, "herd", 8)
+            simulator.release("herd")
+        texts = asked.result()
         await at_rest(gateway)
     assert outcomes == {"done": 1000}
     assert len(set(texts[::2])) == 1

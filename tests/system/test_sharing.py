@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from tempfile import TemporaryDirectory
 
 import pytest
+from redis import Redis
 
+from tests.fakes.eventually import eventually
 from tests.system.client import Client, Stream
 from tests.system.processes import GatewayProcess
 from tests.system.prompts import answer_to, prompt
@@ -17,6 +20,7 @@ from tests.system.scene import (
     accepted,
     at_rest,
     calls_of,
+    embedded_socket,
     filled,
     held,
     hook_of,
@@ -150,6 +154,26 @@ async def test_there_is_no_gap_between_the_end_and_the_cache(simulate: Simulate,
             assert second.text == first.text == answer_to(question, 5)
             assert second.end.json["cache"] == "hit"
     assert simulator.stats()["calls"] == 20
+
+
+async def test_an_answer_that_is_being_stored_is_found(simulate: Simulate, start: Start) -> None:
+    """Row 28: between its last token and its place in Redis an answer is a hit all the same."""
+    simulator = simulate(ttft=0, tps=0)
+    with TemporaryDirectory(prefix="rf-") as root:
+        gateway = start(simulator, LOCAL_CACHE_BYTES=0, XDG_RUNTIME_DIR=root)
+        async with Client(gateway.url) as client:
+            with Redis(unix_socket_path=embedded_socket(root)) as redis:
+                redis.client_pause(60_000, all=False)  # it answers look-ups, and lets writes wait
+                first = await client.ask("row 28")
+                twins = await together(accepted(client, "row 28") for _ in range(5))
+                assert redis.dbsize() == 0
+                redis.client_unpause()
+                await eventually(lambda: redis.dbsize() == 1)
+            assert [(twin["role"], twin["status"]) for twin in twins] == [("cached", "completed")] * 5
+            streams = await together(client.stream(twin["stream_url"]) for twin in twins)
+            assert {stream.text for stream in streams} == {first.text}
+            assert (await client.ask("row 28")).end.json["cache"] == "hit"
+    assert simulator.stats()["calls"] == 1
 
 
 async def test_a_follower_is_served_though_its_leader_never_comes(simulate: Simulate, start: Start) -> None:

@@ -1,0 +1,256 @@
+"""Nothing is lost and nothing leaks: permits, slots, memory, and the peace of the other readers."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import random
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+
+from tests.fakes.eventually import eventually
+from tests.system.client import Client, Stream
+from tests.system.processes import GatewayProcess, SimulatorProcess
+from tests.system.prompts import prompt, saying
+from tests.system.scene import Simulate, Start, accepted, at_rest, filled, held, hook_of, together
+from tests.system.sse import Event, Reader
+
+pytestmark = pytest.mark.anyio
+
+STAGES = ("cache", "leaders", "followers", "llm_streams", "llm_calls")
+TOKENS = 8
+MIB = 1 << 20
+
+
+@pytest.fixture
+def simulator(simulate: Simulate) -> SimulatorProcess:
+    return simulate(ttft=0, tps=0, tokens=TOKENS)
+
+
+def check_conservation(gateway: GatewayProcess) -> None:
+    """One scrape: in every stage, what was admitted is released or held, and no cap is exceeded."""
+    seen = gateway.metrics()
+    for stage in STAGES:
+        label = f'{{stage="{stage}"}}'
+        admitted, released, reclaimed, in_use, capacity = (
+            seen[f"refrain_{name}{label}"]
+            for name in (
+                "stage_admitted_total",
+                "stage_released_total",
+                "permits_reclaimed_total",
+                "stage_in_use",
+                "stage_capacity",
+            )
+        )
+        assert admitted == released + reclaimed + in_use, stage
+        assert 0 <= in_use <= capacity, stage
+        assert reclaimed == 0
+
+
+async def test_permits_are_conserved_at_every_scrape_of_a_mixed_load(
+    simulator: SimulatorProcess, start: Start
+) -> None:
+    """Row 99: through hits, joins, failures, cancels and disconnects; then the whole capacity is there."""
+    gateway = start(
+        simulator,
+        MAX_CONCURRENT_LEADERS=3,
+        MAX_CONCURRENT_LLM_STREAMS=4,
+        MAX_CONCURRENT_LLM_CALLS=2,
+        PREPARE_URL=hook_of(simulator),
+        PREPARE_MODEL="planner",
+        ABANDON_GRACE_S=0,
+    )
+    chance = random.Random(99)
+
+    async def behave(client: Client, number: int) -> None:
+        question = prompt(f"Mixed {chance.randrange(60)}", **chance.choice(HABITS))
+        way = chance.choice(("ask", "complete", "cancel", "leave"))
+        if way == "ask":
+            await client.ask(question)
+        elif way == "complete":
+            await client.complete(question, stream=bool(number % 2))
+        elif way == "cancel":
+            chat = await accepted(client, question)
+            assert (await client.cancel(chat["id"])).status in (200, 409)
+            await client.stream(chat["stream_url"])
+        else:
+            async with client.listening((await accepted(client, question))["stream_url"]) as (_, events, _):
+                await anext(events)
+
+    async with Client(gateway.url) as client:
+        async with asyncio.TaskGroup() as group:
+            load = group.create_task(together(behave(client, number) for number in range(200)))
+            scrapes = 0
+            while not load.done() or not scrapes:
+                await asyncio.to_thread(check_conservation, gateway)
+                scrapes += 1
+        await at_rest(gateway)
+        check_conservation(gateway)
+        await probe(client, gateway, simulator)
+    assert scrapes > 1
+
+
+HABITS: tuple[dict[str, object], ...] = (
+    {},
+    {},
+    {"truncate": 3},
+    {"status": 500},
+    {"ttft": 0.05},
+    {"empty": 1},
+)
+
+
+async def probe(client: Client, gateway: GatewayProcess, simulator: SimulatorProcess) -> None:
+    """I3, from outside: capacity + 10 requests reach exactly the capacity at the model."""
+    simulator.reset()
+    async with asyncio.TaskGroup() as group:
+        for number in range(4 + 10):
+            group.create_task(client.complete(prompt(f"Probe {number}", hold="probe")))
+        # The planning call is told by its last user message, so it waits at the same hold: under its own cap.
+        await held(simulator, "probe", 2)
+        simulator.release("probe")
+    assert simulator.stats()["completed"] == 2 * (4 + 10)
+    await at_rest(gateway)
+
+
+BIG = "".join(f"{number:07d} " for number in range(MIB))  # 8 MiB, every place in it its own
+PIECE = 1 << 16
+
+
+@contextmanager
+def deaf_reader(gateway: GatewayProcess, path: str) -> Iterator[socket.socket]:
+    """A client that asks for a stream and reads nothing of it, its buffer as small as the kernel allows."""
+    address = urlsplit(gateway.url)
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        sock.connect((address.hostname, address.port))
+        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n".encode())
+        yield sock
+
+
+def heard(sock: socket.socket) -> tuple[list[Event], str]:
+    """What arrived before the cut: whole events only, and the cursor after them."""
+    data = b""
+    sock.settimeout(10)
+    try:
+        while part := sock.recv(65536):
+            data += part
+    except ConnectionResetError:
+        pass
+    _, _, body = data.partition(b"\r\n\r\n")
+    # Chunked: the sizes stand on lines of their own, between the frames or inside of one that was torn.
+    reader = Reader()
+    events = reader.feed(unchunked(body))
+    return events, reader.last_id
+
+
+def unchunked(body: bytes) -> bytes:
+    plain = b""
+    while b"\r\n" in body:
+        size, _, body = body.partition(b"\r\n")
+        length = int(size, 16)
+        plain += body[:length]
+        body = body[length + 2 :]
+    return plain
+
+
+async def submitted(client: Client, question: str) -> str:
+    """The stream's address. In pieces: a client's loop must not stall over so large a body either."""
+    body = io.BytesIO(json.dumps({"message": question}).encode())
+    reply = await client.call("POST", "/chat", data=body, headers={"content-type": "application/json"})
+    assert reply.status == 202
+    url: str = reply.json["stream_url"]
+    return url
+
+
+def totals(gateway: GatewayProcess) -> dict[str, int]:
+    found: dict[str, int] = gateway.get("/pipeline")["totals"]
+    return found
+
+
+async def test_a_reader_that_reads_nothing_is_cut_alone_and_may_resume(
+    simulator: SimulatorProcess, start: Start
+) -> None:
+    """Row 29: others get every byte while it hangs and after it is cut; it comes back to the exact rest."""
+    gateway = start(simulator, SEND_TIMEOUT_S=1.5, CACHE_MAX_ENTRY_BYTES=16 * MIB, ABANDON_GRACE_S=60)
+    pieces = len(BIG) // PIECE
+    question = prompt("A big one", text=saying(BIG), cut=PIECE, hold="deaf", hold_after=pieces - 1)
+    async with Client(gateway.url) as client, asyncio.TaskGroup() as group:
+        url = await submitted(client, question)
+        twin = await submitted(client, question)
+        quick = group.create_task(client.stream(twin))
+        await held(simulator, "deaf")
+        with deaf_reader(gateway, url) as sock:
+            await eventually(lambda: totals(gateway)["readers_cut"] == 1)
+            await eventually(lambda: totals(gateway)["subscribers"] == 1)
+            assert not quick.done()
+            assert totals(gateway)["upstream_in_flight"] == 1
+            simulator.release("deaf")
+            events, cursor = await asyncio.to_thread(heard, sock)
+    assert quick.result().text == BIG
+    assert quick.result().end.name == "done"
+    assert not [event for event in events if event.name in ("done", "failed", "cancelled")]
+    before = "".join(event.json["text"] for event in events if event.name == "delta")
+    assert len(before) < len(BIG)
+    async with Client(gateway.url) as client:
+        rest: Stream = await client.stream(url, last_event_id=cursor)
+        assert before + rest.text == BIG
+        assert rest.end.name == "done"
+        await at_rest(gateway)
+    assert simulator.stats()["calls"] == 1
+
+
+async def test_the_memory_of_readers_that_were_cut_is_given_back(
+    simulator: SimulatorProcess, start: Start
+) -> None:
+    """Row 29: each parks megabytes in the server until it is cut; rounds of them must not add up."""
+    gateway = start(simulator, SEND_TIMEOUT_S=0.5, CACHE_MAX_ENTRY_BYTES=16 * MIB)
+    readers, process = 6, psutil.Process(gateway.pid)
+    async with Client(gateway.url) as client:
+        url = await submitted(client, prompt("A big one", text=saying(BIG), cut=PIECE))
+        assert (await client.stream(url)).text == BIG
+        used = []
+        for round_number in range(1, 5):
+            await one_round(gateway, url, readers)
+            assert totals(gateway)["readers_cut"] == readers * round_number
+            used.append(process.memory_info().rss)
+        await at_rest(gateway)
+    assert used[-1] - used[0] < readers * len(BIG), "three more rounds cost less than one would, if it leaked"
+    open_streams = [found for found in process.net_connections(kind="tcp") if found.status == "ESTABLISHED"]
+    assert len(open_streams) <= 2, "the pooled one to the model, and one that is just closing"
+
+
+async def one_round(gateway: GatewayProcess, path: str, readers: int) -> None:
+    already = totals(gateway)["readers_cut"]
+    with ExitStack() as stack:
+        for _ in range(readers):
+            stack.enter_context(deaf_reader(gateway, path))
+        await eventually(lambda: totals(gateway)["readers_cut"] == already + readers)
+        await eventually(lambda: totals(gateway)["subscribers"] == 0)
+
+
+async def test_a_slow_reader_of_the_openai_wire_is_cut_alone_as_well(
+    simulator: SimulatorProcess, start: Start
+) -> None:
+    """Row 29: and as its connection was its interest, the call that only it wanted is aborted."""
+    gateway = start(simulator, SEND_TIMEOUT_S=0.5, CACHE_MAX_ENTRY_BYTES=16 * MIB)
+    question = prompt(
+        "A big one", text=saying(BIG), cut=PIECE, hold="deaf-too", hold_after=len(BIG) // PIECE - 1
+    )
+    body = json.dumps({"stream": True, "messages": [{"role": "user", "content": question}]})
+    address = urlsplit(gateway.url)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: gateway\r\ncontent-length: {len(body)}\r\n\r\n"
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        sock.connect((address.hostname, address.port))
+        await asyncio.to_thread(sock.sendall, (head + body).encode())
+        await eventually(lambda: totals(gateway)["readers_cut"] == 1)
+        await eventually(lambda: simulator.stats()["aborted"] == 1)
+    await at_rest(gateway)
+    await filled(gateway, "llm_streams", 0, 0)
