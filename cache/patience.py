@@ -13,7 +13,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-
 #: Turns of the loop between the last timer and giving up.
 TURNS = 5
 

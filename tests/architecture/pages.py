@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.architecture.test_documents import repository_files
 from tests.architecture.tree import ROOT
 
 _FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
@@ -13,12 +14,8 @@ _CELLS = re.compile(r"(?<!\\)\|")
 
 
 def pages() -> list[Path]:
-    """Every Markdown file of the repository, but those of virtual environments and tools."""
-    return sorted(
-        path
-        for path in ROOT.rglob("*.md")
-        if not any(part.startswith(".") or part == "node_modules" for part in path.relative_to(ROOT).parts)
-    )
+    """Every Markdown file that is, or would be, in the repository."""
+    return sorted(path for path in repository_files() if path.suffix == ".md")
 
 
 def text_of(page: str | Path) -> str:
