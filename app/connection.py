@@ -16,6 +16,9 @@ from upstream.chunk import Chunk
 
 #: A stream is never silent for longer, also while its request is queued.
 SILENCE_S: Final = 10.0
+#: A server's send() waits before it writes, not after. So a last piece larger than this, which is
+#: uvicorn's high-water mark, is followed by an empty one, which waits until the client has taken it.
+LARGE: Final = 65_536
 
 
 class Connections:
@@ -77,16 +80,26 @@ class Connection:
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def close(self, data: bytes = b"") -> None:
-        """The last piece and the proper end of the body, in one write."""
+        """The last piece and the proper end of the body, in one write if it is small."""
+        if len(data) > LARGE:
+            await self.write(data)
+            data = b""
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
     async def respond(self, status: int, body: bytes, headers: Headers) -> None:
-        """A whole answer, under the same send timeout as a stream's pieces."""
-        self._sending_since = self._loop.time()
-        try:
-            await self._exchange.respond(status, body, headers)
-        finally:
-            self._sending_since = None
+        """A whole answer in JSON, under the same send timeout as a stream's pieces."""
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [
+                    (b"content-type", b"application/json"),
+                    (b"content-length", b"%d" % len(body)),
+                    *headers,
+                ],
+            }
+        )
+        await self.close(body)
 
     async def _send(self, message: dict[str, object]) -> None:
         # A server's send() says nothing when the client has left: `closed` is how we know.

@@ -78,6 +78,10 @@ class GuardedProtocol(HttpToolsProtocol):
             # A blank line, or the rest of a body that was refused unread: the keep-alive timer is off now.
             self._start_timer()
 
+    def timeout_keep_alive_handler(self) -> None:
+        # Closing politely would wait for a client that has not taken the last answer yet.
+        self._abort()
+
     # -- the parser ---------------------------------------------------------------------------
     def on_message_begin(self) -> None:
         super().on_message_begin()

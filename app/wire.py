@@ -53,7 +53,7 @@ class ChatBody(Sampling):
     priority: Literal["interactive", "batch"] | None = None
     cache: bool | Literal["refresh"] | None = None
     request_id: Annotated[str, Field(min_length=1, max_length=255)] | None = None
-    n: Literal[1] | None = None
+    n: Annotated[int, Field(ge=1, le=1)] | None = None
 
 
 class StreamOptions(BaseModel):
