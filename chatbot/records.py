@@ -67,8 +67,7 @@ class Records:
         sharers, counted = self._logs.get(log, (0, 0))
         self._logs[log] = (sharers + 1, log.weight)
         self._bytes += log.weight - counted
-        while self._bytes > self._retention_bytes and (oldest := self._evictable()) is not None:
-            self._evict(oldest)
+        self._shrink()
 
     def sweep(self) -> list[str]:
         """Forget what retention has ended for; returns the ids."""
@@ -83,7 +82,13 @@ class Records:
                 self._evict(id)
             del self._records[id]
             forgotten.append(id)
+        self._shrink()
         return forgotten
+
+    def _shrink(self) -> None:
+        """Who is read while it should go goes at a later sweep."""
+        while self._bytes > self._retention_bytes and (oldest := self._evictable()) is not None:
+            self._evict(oldest)
 
     def _evictable(self) -> str | None:
         """The oldest that nobody reads just now."""

@@ -78,9 +78,7 @@ class Front:
         return with_model(request, (await self.client.models())[0]["id"])
 
     # -- what a client does -------------------------------------------------------------------
-    def asking(
-        self, target: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
-    ) -> Peer:
+    def asking(self, target: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Peer:
         """A POST that is not sent yet."""
         return Peer("POST", target, headers=headers or {}, body=json.dumps(body).encode())
 

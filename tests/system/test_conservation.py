@@ -18,7 +18,7 @@ from tests.fakes.eventually import eventually
 from tests.system.client import Client, Stream
 from tests.system.processes import GatewayProcess, SimulatorProcess
 from tests.system.prompts import prompt, saying
-from tests.system.scene import Simulate, Start, accepted, at_rest, held, hook_of, together
+from tests.system.scene import Simulate, Start, accepted, at_rest, filled, held, hook_of, together
 from tests.system.sse import Event, Reader
 
 pytestmark = pytest.mark.anyio
@@ -53,8 +53,9 @@ def check_conservation(gateway: GatewayProcess) -> None:
         assert reclaimed == 0
 
 
+@pytest.mark.parametrize("planner", [None, "planner"])
 async def test_permits_are_conserved_at_every_scrape_of_a_mixed_load(
-    simulator: SimulatorProcess, start: Start
+    simulator: SimulatorProcess, start: Start, planner: str | None
 ) -> None:
     """Row 99: through hits, joins, failures, cancels and disconnects; then the whole capacity is there."""
     gateway = start(
@@ -63,8 +64,8 @@ async def test_permits_are_conserved_at_every_scrape_of_a_mixed_load(
         MAX_CONCURRENT_LLM_STREAMS=4,
         MAX_CONCURRENT_LLM_CALLS=2,
         PREPARE_URL=hook_of(simulator),
-        PREPARE_MODEL="planner",
         ABANDON_GRACE_S=0,
+        **({"PREPARE_MODEL": planner} if planner else {}),
     )
     chance = random.Random(99)
 
@@ -92,7 +93,7 @@ async def test_permits_are_conserved_at_every_scrape_of_a_mixed_load(
                 scrapes += 1
         await at_rest(gateway)
         check_conservation(gateway)
-        await probe(client, gateway, simulator)
+        await probe(client, gateway, simulator, planned=planner is not None)
     assert scrapes > 1
 
 
@@ -106,16 +107,24 @@ HABITS: tuple[dict[str, object], ...] = (
 )
 
 
-async def probe(client: Client, gateway: GatewayProcess, simulator: SimulatorProcess) -> None:
+async def probe(
+    client: Client, gateway: GatewayProcess, simulator: SimulatorProcess, *, planned: bool
+) -> None:
     """I3, from outside: capacity + 10 requests reach exactly the capacity at the model."""
+    capacity = 2 if planned else 4  # a planning call asks with the same words, so it comes to the same hold
     simulator.reset()
     async with asyncio.TaskGroup() as group:
-        for number in range(4 + 10):
+        for number in range(capacity + 10):
             group.create_task(client.complete(prompt(f"Probe {number}", hold="probe")))
-        # The planning call is told by its last user message, so it waits at the same hold: under its own cap.
-        await held(simulator, "probe", 2)
+        if planned:
+            await filled(gateway, "leaders", 3, capacity + 10 - 3)
+            await filled(gateway, "llm_calls", capacity, 1)
+        else:
+            await filled(gateway, "llm_streams", capacity, 10)
+        await held(simulator, "probe", capacity)
+        assert simulator.stats()["peak"] == capacity
         simulator.release("probe")
-    assert simulator.stats()["completed"] == 2 * (4 + 10)
+    assert simulator.stats()["completed"] == (capacity + 10) * (2 if planned else 1)
     await at_rest(gateway)
 
 
