@@ -33,11 +33,15 @@ class SharingKeys:
         return scope_of(None if self._share_globally else tenant)
 
     def key(self, tenant: str, body: Mapping[str, Any]) -> str:
-        return self.scope(tenant) + self._digest(body)
+        return self.scope(tenant) + self._digest(body, loosely=self._loosely)
 
-    def _digest(self, body: Mapping[str, Any]) -> str:
+    def identity(self, body: Mapping[str, Any]) -> str:
+        """Is it the same request? Exact also where sharing is loose."""
+        return self._digest(body, loosely=False)
+
+    def _digest(self, body: Mapping[str, Any], *, loosely: bool) -> str:
         canonical = {name: value for name, value in body.items() if name not in INERT}
-        if self._loosely:
+        if loosely:
             canonical["messages"] = [_loose_message(message) for message in canonical.get("messages", ())]
         return blake2b(_ENCODER.encode(canonical), digest_size=24, key=self._secret).hexdigest()
 

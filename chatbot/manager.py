@@ -89,7 +89,7 @@ class ChatManager:
         self, request: ChatRequest, request_id: str, ticket: Ticket, via: Via
     ) -> tuple[Record, bool]:
         self.forget_old()
-        digest = self._keys.key(ticket.tenant, request.body)
+        digest = self._keys.identity(request.body)
         known = await self._idempotency.known(ticket.tenant, request_id, digest)
         if known is not None:
             return known, False
