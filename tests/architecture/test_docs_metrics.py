@@ -10,8 +10,10 @@ from broadcast.lifecycle import RUNNING
 from broadcast.outcome import Outcome
 from chatbot.manager import NATIVE, OPENAI
 from chatbot.record import CacheResult, Role
+from runtime.errors import QueueFull
 from runtime.metrics import STAGES, Metrics, StageReading
 from tests.architecture.pages import quoted, section, table, text_of
+from tests.architecture.tree import PACKAGES, sources
 
 PAGE = "docs/metrics.md"
 
@@ -45,13 +47,21 @@ def test_the_metrics_page_lists_every_metric_with_its_type_and_labels() -> None:
     assert documented == served()
 
 
+def reasons() -> set[str]:
+    """Every reason that is given to `Stage.refuse`, or reported for the cache."""
+    code = "\n".join(path.read_text(encoding="utf-8") for path in sources(PACKAGES))
+    of_stages = re.findall(r"\.refuse\(\"(\w+)\"\)", code)
+    of_cache = re.findall(r"refused=\{(.*?)\}", text_of("app/snapshot.py"))
+    return {QueueFull.code, *of_stages, *re.findall(r"\"(\w+)\":", " ".join(of_cache))}
+
+
 def test_the_metrics_page_lists_the_values_of_labels() -> None:
     """All are closed sets: no user, key or prompt can ever become a label's value."""
     documented = {row[0]: set(quoted(row[1])) for row in table(section(PAGE, "Label values"))}
     metrics = Metrics()
     assert documented == {
         "`stage`": set(STAGES),
-        "`reason`": {"queue_full", "queue_timeout"},
+        "`reason`": reasons(),
         "`route`": {NATIVE.route, OPENAI.route},
         "`role`": {*Role, "none"},
         "`outcome` of requests": set(Outcome),

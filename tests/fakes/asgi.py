@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 from starlette.types import ASGIApp, Message
@@ -58,10 +58,18 @@ class Peer:
         self.messages: list[Message] = []
         self.reader = Reader()
         self.events: list[Event] = []
+        self._arrival = asyncio.Event()
 
     async def call(self, app: ASGIApp) -> Self:
         await app(self.scope, self.receive, self.send)
         return self
+
+    async def until(self, state: Callable[[], object]) -> None:
+        """Wait for a state of the reply, looked at whenever something of it has come."""
+        while not state():
+            self._arrival.clear()
+            async with asyncio.timeout(30):  # a hang ends here, with a traceback
+                await self._arrival.wait()
 
     def leave(self) -> None:
         """Close the connection."""
@@ -84,6 +92,7 @@ class Peer:
         self.messages.append(message)
         if message["type"] == "http.response.body" and self.is_stream:
             self.events += self.reader.feed(message.get("body", b""))
+        self._arrival.set()
 
     def _abort(self) -> None:
         self.aborted = True

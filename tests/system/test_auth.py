@@ -1,4 +1,4 @@
-"""Row 84: keys, tickets, owners. What is not yours does not exist, and no secret is written down anywhere (I5)."""
+"""Row 84: keys, tickets, owners. What is not yours does not exist; no secret is written down (I5)."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def test_without_a_good_key_nothing_is_done(simulate: Simulate, start: Sta
 
 
 async def test_a_foreign_chat_is_a_chat_that_is_not(simulate: Simulate, start: Start) -> None:
-    """Status, stream and cancel of another tenant's id: the very answer that an unknown id gets; it goes on."""
+    """Status, stream and cancel of another tenant's id: the very answer of an unknown id; it goes on."""
     simulator = simulate(ttft=0, tps=0, tokens=5)
     gateway = start(simulator, API_KEYS=KEYS)
     question = prompt("mine", hold="owner")
@@ -149,7 +149,7 @@ async def test_tenants_share_only_where_the_operator_said_so(simulate: Simulate,
 
 
 async def test_operators_routes_want_the_admin_key(simulate: Simulate, start: Start) -> None:
-    """With one set, `/`, `/pipeline` and `/metrics` need it; a tenant's key will not do; health stays open."""
+    """With one set, `/`, `/pipeline` and `/metrics` need it; a tenant's will not do; health is open."""
     gateway = start(simulate(ttft=0, tps=0), API_KEYS=KEYS, ADMIN_KEY=ADMIN)
     async with Client(gateway.url) as client:
         for path in ("/", "/pipeline", "/metrics", "/pipeline/stream"):
@@ -184,6 +184,17 @@ SECRETS = {
 }
 
 
+BROKEN = (b'{"message":"canary-prompt', b'{"message":"canary-prompt \\ud800"}', b'["canary-prompt",[NaN]]')
+
+
+WRONG: tuple[dict[str, object], ...] = (
+    {"temperature": "canary-prompt"},
+    {"messages": "canary-prompt"},
+    {"n": 0},
+    {"seed": 2},  # that one gets as far as the model, which fails
+)
+
+
 async def _all_that_can_happen(gateway: GatewayProcess) -> list[Reply]:
     """Answers, failures and refusals, all of them full of secrets; returns those that are errors."""
     messages = [
@@ -201,17 +212,12 @@ async def _all_that_can_happen(gateway: GatewayProcess) -> list[Reply]:
             assert stream.end.name == "done"
         conflict = {"messages": messages, **fields, "request_id": "canary-idempotency", "seed": 1}
         errors.append(await client.call("POST", "/chat", json=conflict))
-        for extra in ({"temperature": "canary-prompt"}, {"messages": "canary-prompt"}, {"n": 0}, {"seed": 2}):
-            body = {"messages": messages, **fields, **extra}
-            errors.append(await client.call("POST", "/v1/chat/completions?canary-query", json=body))
-        for raw in (
-            b'{"message":"canary-prompt',
-            b'{"message":"canary-prompt \\ud800"}',
-            b'["canary-prompt",[NaN]]',
-        ):
-            errors.append(
-                await client.call("POST", "/chat", data=raw, headers={"content-type": "application/json"})
-            )
+        for extra in WRONG:
+            asked: dict[str, object] = {"messages": messages, **fields, **extra}
+            errors.append(await client.call("POST", "/v1/chat/completions?canary-query", json=asked))
+        json_type = {"content-type": "application/json"}
+        for raw in BROKEN:
+            errors += [await client.call("POST", "/chat", data=raw, headers=json_type)]
         errors.append(await client.call("GET", "/chat/canary-prompt"))
         errors.append(await client.call("GET", "/canary-query"))
         errors.append(await client.complete("canary-prompt", headers=_bearer("canary-wrong-key")))
@@ -221,7 +227,7 @@ async def _all_that_can_happen(gateway: GatewayProcess) -> list[Reply]:
 
 
 async def test_no_secret_is_written_down(start: Start) -> None:
-    """I5: not in logs, errors, metrics, the pipeline or the names of Redis keys: canaries in all, none found."""
+    """I5: not in logs, errors, metrics, the pipeline or Redis key names: canaries in all, none found."""
     failing = [reply("500 Oops", json.dumps({"error": {"message": "canary-upstream-error"}}).encode())]
     good = answer("canary-answer")
     async with (

@@ -52,9 +52,12 @@ def said(chunks: list[ChatCompletionChunk]) -> str:
     return "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
 
 
-def test_the_sync_sdk_asks_streamed_and_whole(sdk: OpenAI, simulator: SimulatorProcess) -> None:
+@pytest.mark.parametrize("habit", [{}, {"usage_inline": 1}])
+def test_the_sync_sdk_asks_streamed_and_whole(
+    sdk: OpenAI, simulator: SimulatorProcess, habit: dict[str, object]
+) -> None:
     """Row 86: an unmodified client gets the answer, its finish reason and, only when asked, the usage."""
-    question = "Sing!"
+    question = prompt("Sing!", **habit)
     whole = sdk.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": question}])
     assert whole.choices[0].message.content == answer_to(question, TOKENS)
     assert whole.choices[0].finish_reason == "stop"
@@ -70,6 +73,8 @@ def test_the_sync_sdk_asks_streamed_and_whole(sdk: OpenAI, simulator: SimulatorP
             chunks = list(stream)
         assert said(chunks) == whole.choices[0].message.content
         assert [chunk.usage for chunk in chunks if chunk.usage] == ([whole.usage] if asked else [])
+        extra = [chunk for chunk in chunks if not chunk.choices]
+        assert extra == (chunks[-1:] if asked and not habit else [])
         assert {chunk.id for chunk in chunks} == {whole.id}
     assert simulator.stats()["calls"] == 1
 
