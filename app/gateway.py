@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from admission import Stage
@@ -34,6 +35,7 @@ from processing.flights import Flights
 from processing.hook import HookStep
 from processing.planning import PlanningStep
 from processing.preparer import Preparer, Step
+from runtime.errors import GatewayError
 from runtime.metrics import Metrics
 from runtime.supervisor import Supervisor
 from upstream.chunk import Chunk
@@ -163,6 +165,7 @@ class Gateway:
         self.supervisor.own("pulse", self.pulse.run())
         self.supervisor.own("saturation", self.saturation.run())
         self.supervisor.own("retention", self._forget())
+        self.supervisor.spawn("first models", self._learn_models())
         self.state = "ready"
 
     def begin_drain(self) -> None:
@@ -213,6 +216,11 @@ class Gateway:
                 str(int(s.upstream_cumulative)),
             ),
         )
+
+    async def _learn_models(self) -> None:
+        """So that the first request that names no model need not wait for the list."""
+        with suppress(GatewayError):
+            await self.client.models()
 
     async def _forget(self) -> None:
         while True:

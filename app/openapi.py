@@ -24,6 +24,8 @@ def describe(app: FastAPI) -> None:
             document = generate()
             _, definitions = models_json_schema([(m, "validation") for m in _MODELS], ref_template=_REF)
             document.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
+            document["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+            document["security"] = [{}, {"bearer": []}]  # {}: open where no keys are configured
             document["paths"] = {**_paths(), **document["paths"]}
             app.openapi_schema = document
         return app.openapi_schema
@@ -49,7 +51,7 @@ def _paths() -> dict[str, Any]:
                         },
                     }
                 },
-                ["401", "413", "415", "422", "429", "502", "503", "504"],
+                ["401", "404", "408", "409", "413", "415", "422", "429", "502", "503", "504"],
                 body=CompletionBody,
             )
         },
@@ -60,7 +62,7 @@ def _paths() -> dict[str, Any]:
             "post": _operation(
                 "Submit a chat",
                 {**_json("202", "Admitted", Accepted), **_json("200", "Known by its request_id", Accepted)},
-                ["401", "409", "413", "415", "422", "429", "503", "504"],
+                ["401", "408", "409", "413", "415", "422", "429", "502", "503", "504"],
                 body=ChatBody,
             )
         },

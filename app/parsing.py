@@ -142,7 +142,8 @@ def _invalid(error: ValidationError) -> InvalidRequest:
     details = error.errors(include_url=False, include_context=False, include_input=False)
     worst = max(details, key=lambda detail: len(detail["loc"]))
     path = [part for part in worst["loc"] if isinstance(part, int) or _is_field(part)]
-    return InvalidRequest(f"{dotted(path)}: {worst['msg']}.", param=dotted(path))
+    what = worst["msg"].partition(" or instance of ")[0]  # the names of our classes mean nothing to a client
+    return InvalidRequest(f"{dotted(path)}: {what}.", param=dotted(path))
 
 
 def _is_field(part: str) -> bool:

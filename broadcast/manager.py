@@ -64,6 +64,7 @@ class BroadcastManager:
         self._bounds = bounds
         self._epochs = Epochs()
         self._pending = 0
+        self._storing = 0
         self._changed: asyncio.Future[None] | None = None  # whoever drains waits for it
 
     def __repr__(self) -> str:
@@ -110,11 +111,11 @@ class BroadcastManager:
         return stage.predicted_wait(position - 1) if stage.measured else None
 
     async def quiet(self, idle_s: float) -> None:
-        """Until nothing runs any more, or only what nobody has come to hear within `idle_s` seconds."""
+        """Until nothing runs or is stored, but for what nobody has come to hear within `idle_s` seconds."""
         loop = asyncio.get_running_loop()
         patience = loop.time() + idle_s
-        while self.running:
-            unheard = all(broadcast.phase is Phase.IDLE for broadcast in self.running)
+        while self.running or self._storing:
+            unheard = not self._storing and all(b.phase is Phase.IDLE for b in self.running)
             if unheard and loop.time() >= patience:
                 return
             self._changed = loop.create_future()
@@ -158,6 +159,9 @@ class BroadcastManager:
             self._stop_work(broadcast)
         elif phase not in RUNNING:
             self._ended(broadcast, before)
+        self._tell()
+
+    def _tell(self) -> None:
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
 
@@ -219,7 +223,10 @@ class BroadcastManager:
             self._flights.leave(key, broadcast)
 
     async def _store(self, key: str, broadcast: Broadcast[Chunk], prompt: Prompt) -> None:
+        self._storing += 1
         try:
             await self._sealing.store(key, broadcast.log, prompt.ttl_s)
         finally:
+            self._storing -= 1
             self._flights.land(key, broadcast)
+            self._tell()

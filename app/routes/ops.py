@@ -28,14 +28,16 @@ def ops_router(gateway: Gateway) -> APIRouter:
         gateway.auth.require_admin(request.headers.get("authorization", ""))
 
     router = APIRouter()
-    guarded = APIRouter(dependencies=[Depends(admin)])
+    guarded = APIRouter(
+        dependencies=[Depends(admin)], responses={401: {"description": "The admin key is required"}}
+    )
 
     @router.get("/healthz", tags=["operations"])
     async def healthz() -> dict[str, str]:
         """The process can serve. Full pools are not ill health."""
         return {"status": "ok"}
 
-    @router.get("/readyz", tags=["operations"])
+    @router.get("/readyz", tags=["operations"], responses={503: {"description": "Not ready"}})
     async def readyz() -> Response:
         """503 only while starting or draining, or when a part of the process has died."""
         return await _readiness(gateway)

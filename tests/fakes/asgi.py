@@ -1,4 +1,4 @@
-"""A client's end of one ASGI exchange, played by hand: what it sends, when it leaves, and how slowly it reads."""
+"""A client's end of one ASGI exchange, played by hand: what it sends, when it leaves, how slowly it reads."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ TERMINAL = ("done", "failed", "cancelled")
 class Peer:
     """`await peer.call(app)` runs one request; the reply is in `status`, `headers`, `body` and `pieces`.
 
-    An `unfinished` body never comes to its end. While `reading` is clear, the server's sends block, as they do for a client whose buffers are full. As with
-    uvicorn, a send after the client has left is silent, `receive` blocks until it leaves, and
-    `refrain.abort` drops the connection.
+    An `unfinished` body never comes to its end. While `reading` is clear, the server's sends block, as they do
+    for a client whose buffers are full. As with uvicorn, a send after the client has left is silent, `receive`
+    blocks until it leaves, and `refrain.abort` drops the connection.
     """
 
     def __init__(

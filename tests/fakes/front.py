@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -23,7 +23,7 @@ from app.connection import Connections
 from app.gateway import Gateway
 from app.observer import PipelineObserver
 from app.parsing import with_model
-from app.pulse import Pulse
+from app.pulse import BEAT_S, Pulse
 from app.routes.chat import ChatRoutes
 from app.routes.openai import OpenAIRoutes
 from chatbot.manager import Via
@@ -38,6 +38,7 @@ from tests.fakes.pipeline import Pipeline, pipeline
 from tests.fakes.turns import settle
 
 MODEL = "played-model"
+COMPLETIONS = "/v1/chat/completions"
 
 
 class Models:
@@ -117,6 +118,31 @@ class Front:
         group.create_task(self.pipe.ask_and_read(prompt), name="holder")
         return await self.model.call(prompt)
 
+    async def asked(self, group: asyncio.TaskGroup, prompt: str, **fields: object) -> tuple[Peer, Call]:
+        """An open `/v1` call, and the model's side of it, played by hand."""
+        self.model.by_hand.add(prompt)
+        peer = self.open(group, self.asking(COMPLETIONS, openai_body(prompt, **fields)))
+        return peer, await self.model.call(prompt)
+
+    async def bring_to(self, group: asyncio.TaskGroup, phase: str) -> tuple[Callable[[], None], str]:
+        """A request that stays in this phase once its stream is opened, until the function is called; its URL.
+
+        For a front with `leaders=1, streams=1, hook=True`.
+        """
+        prompt = "the one"
+        hook = self.pipe.hook
+        if phase in ("queued", "preparing"):
+            hook.gate.clear()
+            if phase == "queued":
+                await self.submit("prepares for ever")
+            return hook.gate.set, (await self.submit(prompt))["stream_url"]
+        if phase == "waiting_slot":
+            holder = await self.hold(group)
+            return holder.complete, (await self.submit(prompt))["stream_url"]
+        self.model.by_hand.add(prompt)
+        target = (await self.submit(prompt))["stream_url"]
+        return lambda: self.model.asked(prompt)[0].complete(), target
+
     def record(self, id: str, tenant: str = "public") -> Record:
         return self.manager.find(id, tenant)
 
@@ -132,6 +158,12 @@ class Front:
             return await submit(request, ticket, via)
 
         self.pipe.manager.submit = noting  # type: ignore[method-assign]
+
+
+async def beat() -> None:
+    """Just over one beat of the pulse."""
+    await asyncio.sleep(BEAT_S * 1.1)
+    await settle()
 
 
 def openai_body(message: str, **fields: Any) -> dict[str, Any]:

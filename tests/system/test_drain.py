@@ -95,6 +95,8 @@ async def test_a_drain_refuses_new_work_and_finishes_what_runs(
         assert (await client.call("GET", "/healthz")).status == 200
 
         gateway.signal(signal.SIGTERM)
+        # Long after it has taken notice of that, it still answers.
+        await eventually(lambda: gateway.stage("llm_streams")["oldest_wait_ms"] > 1000)
         second = group.create_task(client.stream(first["stream_url"]))
         opened = group.create_task(client.stream(later["stream_url"]))
         await filled(gateway, "llm_streams", 2, 2)

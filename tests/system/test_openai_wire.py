@@ -219,11 +219,13 @@ def test_a_failure_in_the_middle_of_a_stream_raises_in_the_sdk(sdk: OpenAI) -> N
     """Row 86: after the 200 an error frame ends the stream; the SDK must not take it for an end."""
     question = prompt("Break", truncate=4)
     shown: list[ChatCompletionChunk] = []
-    with sdk.chat.completions.create(
-        model=MODEL, messages=[{"role": "user", "content": question}], stream=True
-    ) as stream:
-        with pytest.raises(openai.APIError) as caught:  # noqa: SIM117 - the request itself succeeds
-            shown.extend(chunk for chunk in stream)
+    with (
+        sdk.chat.completions.create(
+            model=MODEL, messages=[{"role": "user", "content": question}], stream=True
+        ) as stream,
+        pytest.raises(openai.APIError) as caught,
+    ):
+        shown.extend(chunk for chunk in stream)
     assert said(shown) == answer_to(question, 4)
     assert caught.value.code == "upstream_truncated"
 

@@ -62,7 +62,8 @@ REFUSED: list[tuple[str, str, str]] = [
     ("REFRAIN_STREAM_IDLE_TIMEOUT_S", "700", "REFRAIN_STREAM_TIMEOUT_S"),
     ("REFRAIN_SEND_TIMEOUT_S", "60", "REFRAIN_STREAM_IDLE_TIMEOUT_S"),
 ]
-IN_ORDER = ("REFRAIN_FIRST_TOKEN_TIMEOUT_S", "REFRAIN_STREAM_IDLE_TIMEOUT_S", "REFRAIN_SEND_TIMEOUT_S")
+#: Judged against another setting, so each in a run of its own.
+ALONE = {name for name, _, _ in REFUSED[-3:]} | {"REFRAIN_API_KEYS_FILE"}
 
 
 def _rounds() -> Iterator[dict[str, tuple[str, str]]]:
@@ -72,9 +73,7 @@ def _rounds() -> Iterator[dict[str, tuple[str, str]]]:
         batch: dict[str, tuple[str, str]] = {}
         later = []
         for name, value, says in rest:
-            # Whether timers are in order is judged only when each by itself is right.
-            alone = name in IN_ORDER
-            if name in batch or (alone and batch) or any(other in IN_ORDER for other in batch):
+            if name in batch or (batch and (name in ALONE or ALONE & batch.keys())):
                 later.append((name, value, says))
             else:
                 batch[name] = (value, says)

@@ -43,7 +43,17 @@ def test_a_key_is_its_tenants(authorization: str, tenant: str) -> None:
 
 @pytest.mark.parametrize(
     "authorization",
-    [None, "", "Bearer", "Bearer ", "Bearer key-of-eve", "Bearer KEY-OF-ADA", "key-of-ada", "Basic key-of-ada", "Bearer \xff"],
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer key-of-eve",
+        "Bearer KEY-OF-ADA",
+        "key-of-ada",
+        "Basic key-of-ada",
+        "Bearer \xff",
+    ],
 )
 def test_anything_else_is_refused(authorization: str | None) -> None:
     """One answer for no key, a wrong key and the wrong scheme."""
@@ -67,7 +77,17 @@ def test_a_ticket_opens_nothing_else() -> None:
     auth = Auth(KEYS, None)
     ticket = auth.ticket("ada", ID)
     mac = ticket.removeprefix("ada.")
-    forged = (f"bob.{mac}", f"ada.{mac[:-1]}", f"ada.{mac}0", f".{mac}", mac, "ada.", "ada", "", "\u00e4.\u00e4")
+    forged = (
+        f"bob.{mac}",
+        f"ada.{mac[:-1]}",
+        f"ada.{mac}0",
+        f".{mac}",
+        mac,
+        "ada.",
+        "ada",
+        "",
+        "\u00e4.\u00e4",
+    )
     for given in forged:
         with pytest.raises(Unauthorized):
             auth.reader(asking(target=f"/?ticket={given}"), ID)

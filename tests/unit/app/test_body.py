@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -53,14 +54,13 @@ def test_every_object_of_json_is_decoded_as_it_is(value: dict[str, Any]) -> None
 @given(st.binary(max_size=80))
 def test_any_bytes_are_an_object_or_a_refusal(body: bytes) -> None:
     """Nothing that a client can send is an internal error."""
-    try:
+    with suppress(MalformedRequest, InvalidRequest):
         assert isinstance(decode(body), dict)
-    except (MalformedRequest, InvalidRequest):
-        pass
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b" ", b"{", b'{"a":}', b"{}{}", b'{"a":1,}', b"{'a':1}", b"\xff\xfe{}", b'{"a":"\xff"}', b"nul"]
+    "body",
+    [b"", b" ", b"{", b'{"a":}', b"{}{}", b'{"a":1,}', b"{'a':1}", b"\xff\xfe{}", b'{"a":"\xff"}', b"nul"],
 )
 def test_what_is_no_json_is_malformed(body: bytes) -> None:
     """400: there is no field to name."""

@@ -41,7 +41,9 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"refrain {VERSION}\n"
 
 
-@pytest.mark.parametrize("argv", [[], ["sing"], ["serve", "--prot", "1"], ["cache"], ["cache", "warm"], ["check", "x"]])
+@pytest.mark.parametrize(
+    "argv", [[], ["sing"], ["serve", "--prot", "1"], ["cache"], ["cache", "warm"], ["check", "x"]]
+)
 def test_what_is_not_understood_is_a_usage_error(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Exit status 2, on stderr, with the usage."""
     with pytest.raises(SystemExit) as ended:

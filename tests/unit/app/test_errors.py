@@ -20,7 +20,9 @@ def classes(root: type[GatewayError] = GatewayError) -> Iterator[type[GatewayErr
         yield from classes(kind)
 
 
-ALL = sorted({kind for kind in classes() if kind.__module__ in (errors.__name__, Cancelled.__module__)}, key=str)
+ALL = sorted(
+    {kind for kind in classes() if kind.__module__ in (errors.__name__, Cancelled.__module__)}, key=str
+)
 BY_CODE = {kind.code: kind() for kind in ALL}
 TYPES = {401: "authentication_error", 429: "rate_limit_error"}
 
@@ -73,7 +75,9 @@ def test_whoever_cannot_be_helped_by_a_retry_is_told(kind: type[GatewayError]) -
 
 
 @given(st.floats(min_value=0, max_value=10_000), st.sampled_from(["queue_full", "draining"]))
-def test_retry_after_is_whole_seconds_never_early_and_a_quarter_late_at_most(seconds: float, code: str) -> None:
+def test_retry_after_is_whole_seconds_never_early_and_a_quarter_late_at_most(
+    seconds: float, code: str
+) -> None:
     """Coming back earlier is refused again; all at the same second is a herd."""
     value = headers(GatewayError(code=code, retry_after=seconds, retryable=True))["retry-after"]
     assert value.isdigit()

@@ -16,7 +16,12 @@ def exchange(peer: Peer) -> Exchange:
 
 def test_a_header_is_its_first_line_and_a_list_is_all_of_them() -> None:
     """A second `authorization` cannot override the first; lists may come in several lines."""
-    lines = [("Authorization", "one"), ("authorization", "two"), ("Cache-Control", "a"), ("cache-control", "b")]
+    lines = [
+        ("Authorization", "one"),
+        ("authorization", "two"),
+        ("Cache-Control", "a"),
+        ("cache-control", "b"),
+    ]
     asked = exchange(Peer(headers=lines))
     assert asked.header(b"authorization") == "one"
     assert asked.list_header(b"cache-control") == "a, b"

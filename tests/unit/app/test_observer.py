@@ -1,4 +1,4 @@
-"""What the pipeline reports: the same numbers as totals and as metrics, and one closing line for each request."""
+"""What the pipeline reports: the same numbers as totals and as metrics, one closing line per request."""
 
 from __future__ import annotations
 

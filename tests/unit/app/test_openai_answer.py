@@ -9,27 +9,17 @@ import pytest
 
 from app.openai_answer import PATIENCE_S
 from app.pulse import BEAT_S
-from broadcast.outcome import Outcome
 from runtime.errors import GatewayError, UpstreamAuth, UpstreamRejected, UpstreamTruncated
 from tests.fakes.asgi import Peer
-from tests.fakes.front import Front, front, openai_body
-from tests.fakes.model import Call
+from tests.fakes.front import COMPLETIONS, front, openai_body
 from tests.fakes.turns import settle
 from tests.virtual_time import virtual
 
-COMPLETIONS = "/v1/chat/completions"
 STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-store, no-transform",
     "x-accel-buffering": "no",
 }
-
-
-async def asked(gate: Front, group: asyncio.TaskGroup, prompt: str, **fields: object) -> tuple[Peer, Call]:
-    """An open call, and the model's side of it, played by hand."""
-    gate.model.by_hand.add(prompt)
-    peer = gate.open(group, gate.asking(COMPLETIONS, openai_body(prompt, **fields)))
-    return peer, await gate.model.call(prompt)
 
 
 def frames(peer: Peer) -> list[str]:
@@ -40,7 +30,7 @@ def frames(peer: Peer) -> list[str]:
 async def test_a_stream_is_the_models_own_chunks_and_then_done() -> None:
     """Row 86: an unmodified client sees its own protocol; the 200 comes with the first chunk."""
     async with front() as gate, asyncio.TaskGroup() as group:
-        peer, call = await asked(gate, group, "q", stream=True)
+        peer, call = await gate.asked(group, "q", stream=True)
         await settle()
         assert not peer.started
         call.say("hello")
@@ -60,7 +50,7 @@ async def test_a_stream_is_the_models_own_chunks_and_then_done() -> None:
 async def test_the_usage_comes_only_to_those_who_asked() -> None:
     """One log, two readers: the same call of the model serves both."""
     async with front() as gate, asyncio.TaskGroup() as group:
-        with_usage, call = await asked(gate, group, "q", stream=True, stream_options={"include_usage": True})
+        with_usage, call = await gate.asked(group, "q", stream=True, stream_options={"include_usage": True})
         without = gate.open(group, gate.asking(COMPLETIONS, openai_body("q", stream=True)))
         await settle()
         call.say("hello")
@@ -148,7 +138,7 @@ async def test_a_failure_after_the_headers_is_one_error_frame_without_done() -> 
 async def test_a_failure_in_the_middle_follows_the_text() -> None:
     """Row 47: what was produced has been sent, then one frame, no `[DONE]`; a whole answer is a 502."""
     async with front() as gate, asyncio.TaskGroup() as group:
-        peer, call = await asked(gate, group, "q", stream=True)
+        peer, call = await gate.asked(group, "q", stream=True)
         whole = gate.open(group, gate.asking(COMPLETIONS, openai_body("q")))
         await settle()
         call.say("part")
@@ -163,7 +153,7 @@ async def test_a_failure_in_the_middle_follows_the_text() -> None:
 async def test_a_whole_answer_is_one_object() -> None:
     """Row 101: it shares the one call with a stream, and is a chat.completion of the same text."""
     async with front() as gate, asyncio.TaskGroup() as group:
-        peer, call = await asked(gate, group, "q", stream=True)
+        peer, call = await gate.asked(group, "q", stream=True)
         whole = gate.open(group, gate.asking(COMPLETIONS, openai_body("q")))
         await settle()
         call.say("one")
@@ -177,109 +167,11 @@ async def test_a_whole_answer_is_one_object() -> None:
     assert whole.headers["x-refrain-id"] != peer.headers["x-refrain-id"]
 
 
-@pytest.mark.parametrize("streamed", [True, False])
-@pytest.mark.parametrize("phase", ["queued", "preparing", "waiting_slot", "asked", "streaming"])
-@virtual
-async def test_a_caller_that_leaves_ends_its_request_in_every_phase(phase: str, streamed: bool) -> None:
-    """A `/v1` call is interested as long as its connection: what ran for it alone stops at once."""
-    async with front(leaders=1, streams=1, hook=True) as gate, asyncio.TaskGroup() as group:
-        if phase in ("queued", "preparing"):
-            gate.pipe.hook.gate.clear()
-        if phase == "queued":
-            other = gate.open(group, gate.asking(COMPLETIONS, openai_body("other")))
-            await settle()
-        holder = await gate.hold(group) if phase == "waiting_slot" else None
-        gate.model.by_hand.add("q")
-        peer = gate.open(group, gate.asking(COMPLETIONS, openai_body("q", stream=streamed)))
-        await settle()
-        if phase == "streaming":
-            (await gate.model.call("q")).say("some")
-            await settle()
-        record = gate.pipe.records.made[-1]
-        peer.leave()
-        await settle()
-        assert record.claim.ended is not None
-        assert record.claim.ended.outcome is Outcome.CANCELLED
-        assert not any(call.open for call in gate.model.asked("q"))
-        assert gate.pipe.leaders.stats().in_use == (phase == "queued")
-        assert gate.pipe.llm_streams.stats().in_use == (phase == "waiting_slot")
-        assert not peer.complete
-        gate.pipe.hook.gate.set()
-        if holder is not None:
-            holder.complete()
-    if phase == "queued":
-        assert other.status == 200
-
-
-@virtual
-async def test_a_caller_that_leaves_takes_nobody_with_it() -> None:
-    """Two callers of one question: the other's answer goes on."""
-    async with front() as gate, asyncio.TaskGroup() as group:
-        first, call = await asked(gate, group, "q", stream=True)
-        second = gate.open(group, gate.asking(COMPLETIONS, openai_body("q", stream=True)))
-        await settle()
-        call.say("a")
-        await settle()
-        first.leave()
-        await settle()
-        assert call.open
-        call.complete()
-    assert frames(second)[-1] == "[DONE]"
-    assert not first.complete
-
-
-@virtual
-async def test_a_call_can_be_cancelled_by_its_id() -> None:
-    """`x-refrain-id` works with the native routes while it runs: 409 before the headers, a frame after."""
-    async with front() as gate, asyncio.TaskGroup() as group:
-        peer, call = await asked(gate, group, "q", stream=True)
-        whole = gate.open(group, gate.asking(COMPLETIONS, openai_body("q")))
-        await settle()
-        call.say("a")
-        await settle()
-        for id in (peer.headers["x-refrain-id"], gate.pipe.records.made[-1].ticket.id):
-            cancelled = await gate.post(f"/chat/{id}/cancel", {})
-            assert (cancelled.status, cancelled.json["status"]) == (200, "cancelled")
-        await settle()
-        assert not call.open
-        assert json.loads(frames(peer)[-1])["error"]["code"] == "cancelled"
-        assert (whole.status, whole.error["code"]) == (409, "cancelled")
-
-
-@virtual
-async def test_a_stream_that_nobody_takes_is_cut_and_its_call_ends() -> None:
-    """The frozen reader held a slot of the model: it is dropped after the send timeout, and all is free."""
-    async with front(send_timeout_s=10.0) as gate, asyncio.TaskGroup() as group:
-        peer, call = await asked(gate, group, "q", stream=True)
-        call.say("a")
-        await settle()
-        peer.reading.clear()
-        call.say("b")
-        await asyncio.sleep(10.0)
-        assert call.open
-        await asyncio.sleep(2 * BEAT_S)
-        assert (peer.aborted, call.open, gate.connections.cut) == (True, False, 1)
-
-
-@virtual
-async def test_a_whole_answer_that_nobody_takes_is_cut() -> None:
-    """One object of megabytes freezes a connection just as a stream does."""
-    async with front(send_timeout_s=10.0) as gate, asyncio.TaskGroup() as group:
-        peer, call = await asked(gate, group, "q")
-        peer.reading.clear()
-        call.complete()
-        await asyncio.sleep(10.0 + 2 * BEAT_S)
-        cut = peer.aborted
-        peer.leave()
-    assert cut
-    assert gate.connections.cut == 1
-
-
 @virtual
 async def test_cache_status_tells_where_an_answer_came_from() -> None:
     """Row 95: miss, stored, collapsed, hit with its remaining seconds, bypass."""
     async with front(ttl_s=600.0) as gate, asyncio.TaskGroup() as group:
-        miss, call = await asked(gate, group, "q", stream=True)
+        miss, call = await gate.asked(group, "q", stream=True)
         joined = gate.open(group, gate.asking(COMPLETIONS, openai_body("q", stream=True)))
         await settle()
         call.say("a")

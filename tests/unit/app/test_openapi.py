@@ -124,7 +124,11 @@ async def test_what_is_answered_is_what_is_described(document: dict[str, Any]) -
             ("/chat", "post", await gate.post("/chat", {"message": "other", "request_id": "r"})),
             ("/chat", "post", await gate.post("/chat", {"message": ""})),
             ("/chat", "post", await gate.post("/chat", {"message": "q"}, {"content-type": "text/plain"})),
-            ("/chat", "post", await gate.post("/chat", {"message": "z"}, {"cache-control": "only-if-cached"})),
+            (
+                "/chat",
+                "post",
+                await gate.post("/chat", {"message": "z"}, {"cache-control": "only-if-cached"}),
+            ),
             ("/chat/{id}/stream", "get", await gate.get(f"/chat/{id}/stream?after=x")),
             ("/chat/{id}/stream", "get", await gate.get(f"/chat/{id}/stream")),
             ("/chat/{id}", "get", await gate.get(f"/chat/{id}")),

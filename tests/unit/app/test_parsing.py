@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from admission import Priority
 from app.exchange import Exchange
 from app.parsing import Asked, native_request, openai_request, with_model
 from chatbot.request import CacheDirectives
-from runtime.errors import InvalidRequest, NotSupported
+from runtime.errors import GatewayError, InvalidRequest, NotSupported
 from tests.fakes.asgi import Peer
 
 HI = [{"role": "user", "content": "hi"}]
@@ -252,14 +252,21 @@ def test_what_is_wrong_with_an_openai_body_is_named(body: dict[str, Any], param:
     assert refused.value.param == param
 
 
+def outcome(parse: Callable[[dict[str, Any]], Asked], body: dict[str, Any]) -> Asked | GatewayError:
+    """What came of it: any other error is one."""
+    try:
+        return parse(body)
+    except (InvalidRequest, NotSupported) as refused:
+        return refused
+
+
 # -- both -----------------------------------------------------------------------------------
 @given(st.dictionaries(st.sampled_from(NATIVE_FIELDS), anything, max_size=4), st.booleans())
 def test_any_native_body_is_a_request_or_a_refusal(body: dict[str, Any], with_message: bool) -> None:
     """Nothing that JSON can hold is an internal error, and nothing of ours reaches the model."""
-    try:
-        asked = native({"message": "x"} | body if with_message else body)
-    except (InvalidRequest, NotSupported) as refused:
-        assert refused.param
+    asked = outcome(native, {"message": "x"} | body if with_message else body)
+    if isinstance(asked, GatewayError):
+        assert asked.param
         return
     assert not set(OURS) & set(asked.request.body)
     assert asked.request.body["messages"]
@@ -269,10 +276,9 @@ def test_any_native_body_is_a_request_or_a_refusal(body: dict[str, Any], with_me
 def test_any_openai_body_is_a_request_or_a_refusal(body: dict[str, Any], with_messages: bool) -> None:
     """The same, and every other field is exactly the caller's."""
     sent = {"messages": HI} | body if with_messages else body
-    try:
-        asked = openai(sent)
-    except InvalidRequest as refused:
-        assert refused.param
+    asked = outcome(openai, sent)
+    if isinstance(asked, GatewayError):
+        assert asked.param
         return
     kept = {name: value for name, value in sent.items() if name not in OURS}
     assert kept.items() <= asked.request.body.items()

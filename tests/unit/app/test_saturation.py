@@ -14,6 +14,7 @@ from chatbot.ticket import Ticket
 from runtime.supervisor import Supervisor
 from tests.virtual_time import virtual
 
+
 def fill(stage: Stage, number: int) -> list[Admission]:
     return [stage.admit(Ticket.issue("t", Priority.INTERACTIVE)) for _ in range(number)]
 

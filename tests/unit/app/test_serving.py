@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
-import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,22 +39,19 @@ class Instance:
 
 
 @asynccontextmanager
-async def serving(read: Callable[[], str], **settings: Any) -> AsyncIterator[Instance]:
+async def serving(capsys: pytest.CaptureFixture[str], **settings: Any) -> AsyncIterator[Instance]:
     """An instance in this process, told to stop the way an operator would, with exit status 0."""
     said = ""
 
     def greeted() -> bool:
         nonlocal said
-        said += read()
+        said += capsys.readouterr().out
         return "Refrain is at" in said
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(serve(Settings(port=port, drain_timeout_s=5, **settings)))
+        task = group.create_task(serve(Settings(port=0, drain_timeout_s=5, **settings)))
         await eventually(greeted, within=60)
-        instance = Instance(said, port)
+        instance = Instance(said, int(re.findall(r"is at http://127.0.0.1:(\d+)/", said)[0]))
         assert await instance.get("/healthz") == {"status": "ok"}
         try:
             yield instance
@@ -62,7 +59,7 @@ async def serving(read: Callable[[], str], **settings: Any) -> AsyncIterator[Ins
             signal.raise_signal(signal.SIGTERM)
             assert await task == 0
     with pytest.raises(ConnectionRefusedError):
-        await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.open_connection("127.0.0.1", instance.port)
 
 
 async def test_it_greets_with_what_is_behind_it_and_stops_when_told(
@@ -70,9 +67,10 @@ async def test_it_greets_with_what_is_behind_it_and_stops_when_told(
 ) -> None:
     """An operator sees the model's address and three lines to paste, and no secret."""
     async with ScriptedUpstream([answer("a")]) as upstream:
-        read = lambda: capsys.readouterr().out  # noqa: E731
         keys = "tenant:s3cret-key"
-        async with serving(read, openai_base_url=upstream.base_url, redis_url=REDIS, api_keys=keys) as instance:
+        async with serving(
+            capsys, openai_base_url=upstream.base_url, redis_url=REDIS, api_keys=keys
+        ) as instance:
             assert f"Upstream: {upstream.base_url}" in instance.said
             assert f"http://127.0.0.1:{instance.port}/chat" in instance.said
             assert "YOUR_KEY" in instance.said
@@ -88,13 +86,14 @@ async def test_without_a_place_for_its_redis_it_serves_and_says_so(
     """A gateway that does not start helps nobody; readiness tells what is missing."""
     (tmp_path / f"refrain-{os.geteuid()}").write_text("a file where its folder would be")
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    async with ScriptedUpstream([answer("a")]) as upstream:
-        read = lambda: capsys.readouterr().out  # noqa: E731
-        async with serving(read, openai_base_url=upstream.base_url) as instance:
-            assert "No embedded Redis" in instance.said
-            assert "not cached" in instance.said
+    async with (
+        ScriptedUpstream([answer("a")]) as upstream,
+        serving(capsys, openai_base_url=upstream.base_url) as instance,
+    ):
+        assert "No embedded Redis" in instance.said
+        assert "not cached" in instance.said
 
-            async def redis_is_away() -> bool:
-                return bool((await instance.get("/readyz"))["components"]["redis"] == "unreachable")
+        async def redis_is_away() -> bool:
+            return bool((await instance.get("/readyz"))["components"]["redis"] == "unreachable")
 
-            await eventually(redis_is_away, within=30)
+        await eventually(redis_is_away, within=30)

@@ -1,4 +1,4 @@
-"""The simulated model as a child of the gateway: one address for its whole life, none of our secrets, no orphan."""
+"""The simulated model as a child of the gateway: one address for its whole life, none of our secrets."""
 
 from __future__ import annotations
 
@@ -18,8 +18,12 @@ from tests.system.processes import fetch
 pytestmark = pytest.mark.anyio
 
 
+def environment_of(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/environ").read_bytes()
+
+
 async def test_it_answers_at_one_address_also_after_it_has_died(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The gateway's upstream address is fixed at its start, so a respawn must be found there; stopped, it is gone."""
+    """The gateway's upstream address is fixed at its start: a respawn must be found there."""
     monkeypatch.setenv("OPENAI_API_KEY", "s3cret")
     monkeypatch.setenv("REFRAIN_ADMIN_KEY", "s3cret")
     async with supervised() as supervisor:
@@ -29,7 +33,7 @@ async def test_it_answers_at_one_address_also_after_it_has_died(monkeypatch: pyt
             assert json.loads(fetch(f"{simulator.url}/models"))["data"][0]["id"] == "refrain-sim"
             first = simulator._child.pid
             assert first is not None
-            assert b"s3cret" not in Path(f"/proc/{first}/environ").read_bytes()
+            assert b"s3cret" not in environment_of(first)
 
             os.kill(first, signal.SIGKILL)
             await eventually(lambda: simulator._child.pid not in (None, first), within=30)

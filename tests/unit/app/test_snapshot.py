@@ -14,7 +14,7 @@ from app.snapshot import LISTED, pipeline, stage_readings
 from runtime.metrics import STAGES
 from tests.fakes.asgi import Peer
 from tests.fakes.running_app import running_app
-from tests.fakes.upstream import STREAM_HEAD, Gate, ScriptedUpstream, delta, event
+from tests.fakes.upstream import STREAM_HEAD, Gate, Script, ScriptedUpstream, delta, event
 
 pytestmark = pytest.mark.anyio
 
@@ -48,7 +48,7 @@ async def test_at_rest_every_stage_is_listed_and_free() -> None:
 async def test_what_runs_and_what_waits_is_shown_without_a_word_of_it() -> None:
     """I5: phases, counts and ages; the prompt and the answer are nobody's business here."""
     gate = Gate()
-    script = [STREAM_HEAD, event(delta("a secret answer")), gate]
+    script: Script = [STREAM_HEAD, event(delta("a secret answer")), gate]
     async with (
         ScriptedUpstream([script]) as upstream,
         running_app(upstream.base_url, max_concurrent_llm_streams=1) as app,
@@ -60,7 +60,7 @@ async def test_what_runs_and_what_waits_is_shown_without_a_word_of_it() -> None:
         for peer in peers:
             group.create_task(peer.call(app))
             stack.callback(peer.leave)
-        await upstream.until(lambda: upstream.requests)
+        await upstream.until(lambda: len(upstream.requests) == 1)
         await peers[0].until(lambda: peers[0].events)
         shown = pipeline(gateway)
         streams = by_name(shown)["llm_streams"]

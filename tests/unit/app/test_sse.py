@@ -99,7 +99,8 @@ def test_the_other_frames_are_exactly_these_bytes() -> None:
     """Public interface, byte for byte."""
     progress = Progress("waiting_slot", "llm_streams", 3, None)
     assert sse.status(progress) == (
-        b'event: status\ndata: {"status":"waiting_slot","stage":"llm_streams","queue_position":3,"eta_ms":null}\n\n'
+        b'event: status\ndata: {"status":"waiting_slot","stage":"llm_streams",'
+        b'"queue_position":3,"eta_ms":null}\n\n'
     )
     assert sse.reset(9) == b'event: reset\ndata: {"epoch":9}\n\n'
     assert sse.PING == b": p\n\n"

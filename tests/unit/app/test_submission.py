@@ -65,9 +65,18 @@ async def test_a_full_queue_sheds_at_once_with_a_time_to_come_back(target: str, 
         gate.pipe.hook.gate.clear()
         inside = [await gate.submit(f"q{number}") for number in range(2)]
         before = asyncio.get_running_loop().time()
-        peer = await gate.post(target, {"message": "too many", **openai_body("too many")} if route == "openai" else {"message": "too many"})
+        peer = await gate.post(
+            target,
+            {"message": "too many", **openai_body("too many")}
+            if route == "openai"
+            else {"message": "too many"},
+        )
         assert asyncio.get_running_loop().time() == before
-        assert (peer.status, peer.error["code"], peer.error["type"]) == (429, "queue_full", "rate_limit_error")
+        assert (peer.status, peer.error["code"], peer.error["type"]) == (
+            429,
+            "queue_full",
+            "rate_limit_error",
+        )
         assert int(peer.headers["retry-after"]) >= 1
         assert peer.headers["x-refrain-reason"] == "queue_full"
         assert "x-should-retry" not in peer.headers

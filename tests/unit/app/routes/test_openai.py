@@ -43,7 +43,9 @@ async def test_nothing_is_open_without_a_key(method: str, target: str) -> None:
     async with front(keys=KEYS) as gate:
         peer = await (gate.get(target) if method == "GET" else gate.post(target, openai_body("q")))
         assert (peer.status, peer.error["type"]) == (401, "authentication_error")
-        allowed = await (gate.get(target, ADA) if method == "GET" else gate.post(target, openai_body("q"), ADA))
+        allowed = await (
+            gate.get(target, ADA) if method == "GET" else gate.post(target, openai_body("q"), ADA)
+        )
         assert allowed.status == 200
 
 
@@ -56,12 +58,15 @@ async def test_native_and_openai_callers_share_one_call() -> None:
         native = await gate.get((await gate.submit("q"))["stream_url"])
         text = whole.json["choices"][0]["message"]["content"]
         assert native.text == text
-        assert "".join(
-            chunk["choices"][0]["delta"].get("content", "")
-            for event in streamed.events[:-1]
-            for chunk in [event.json]
-            if chunk["choices"]
-        ) == text
+        assert (
+            "".join(
+                chunk["choices"][0]["delta"].get("content", "")
+                for event in streamed.events[:-1]
+                for chunk in [event.json]
+                if chunk["choices"]
+            )
+            == text
+        )
         assert len(gate.model.calls) == 1
 
 
