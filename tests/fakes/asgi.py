@@ -17,8 +17,8 @@ TERMINAL = ("done", "failed", "cancelled")
 class Peer:
     """`await peer.call(app)` runs one request; the reply is in `status`, `headers`, `body` and `pieces`.
 
-    An `unfinished` body never comes to its end. While `reading` is clear, the server's sends block, as they do
-    for a client whose buffers are full. As with uvicorn, a send after the client has left is silent, `receive`
+    An `unfinished` body never comes to its end. While `reading` is clear, the server's sends block, as they
+    do for a client with full buffers. As with uvicorn, a send after the client has left is silent, `receive`
     blocks until it leaves, and `refrain.abort` drops the connection.
     """
 

@@ -125,7 +125,7 @@ class Front:
         return peer, await self.model.call(prompt)
 
     async def bring_to(self, group: asyncio.TaskGroup, phase: str) -> tuple[Callable[[], None], str]:
-        """A request that stays in this phase once its stream is opened, until the function is called; its URL.
+        """A request that stays in this phase once its stream is opened: what releases it, and its URL.
 
         For a front with `leaders=1, streams=1, hook=True`.
         """

@@ -199,36 +199,36 @@ SCRIPTS: dict[str, tuple[Script, int, str]] = {
 }
 
 
-@pytest.mark.parametrize("what", SCRIPTS)
-async def test_whatever_the_model_server_says_the_client_gets_a_typed_error(start: Start, what: str) -> None:
+async def test_whatever_the_model_server_says_the_client_gets_a_typed_error(start: Start) -> None:
     """Nothing of its own words reaches a client or a log, and its connection is not used again."""
-    script, status, code = SCRIPTS[what]
-    async with ScriptedUpstream([script]) as upstream:
+    scripts = [script for script, _, _ in SCRIPTS.values()]
+    async with ScriptedUpstream(scripts) as upstream:
         gateway = start(None, OPENAI_BASE_URL=upstream.base_url)
         async with Client(gateway.url) as client:
-            seen = await client.complete("hi", model="m")
-        assert (seen.status, seen.error["code"]) == (status, code), seen
-        assert b"secret" not in seen.body
-        await at_rest(gateway)
+            for what, (_, status, code) in SCRIPTS.items():
+                seen = await client.complete(what, model="m")
+                assert (seen.status, seen.error["code"]) == (status, code), (what, seen)
+                assert b"secret" not in seen.body, what
+                await at_rest(gateway)
+        assert len(upstream.requests) == len(SCRIPTS), "none of these is asked again"
         await upstream.until(lambda: upstream.open <= 1)
     assert "secret" not in gateway.output
 
 
-@pytest.mark.parametrize(
-    "value", [None, "soon", "-5", "", "1e3", "Fri, 01 Jan 2016 00:00:00 GMT", "99999999999"]
-)
-async def test_a_rate_limit_without_a_sensible_retry_after_is_retried_soon(
-    start: Start, value: str | None
-) -> None:
+async def test_a_rate_limit_without_a_sensible_retry_after_is_retried_soon(start: Start) -> None:
     """Row 64: a bad header falls back to our own back-off: it neither stops us nor fails the call."""
-    headers = {} if value is None else {"Retry_After": value}
-    limited = [reply("429 Too Many Requests", b"{}", **headers)]
-    async with ScriptedUpstream([limited, answer("well")]) as upstream:
+    values = [None, "soon", "-5", "", "1e3", "Fri, 01 Jan 2016 00:00:00 GMT", "99999999999"]
+    scripts: list[Script] = []
+    for value in values:
+        headers = {} if value is None else {"Retry_After": value}
+        scripts += [[reply("429 Too Many Requests", b"{}", **headers)], answer("well")]
+    async with ScriptedUpstream(scripts) as upstream:
         gateway = start(None, OPENAI_BASE_URL=upstream.base_url)
         async with Client(gateway.url) as client:
-            _, frames = await client.chunks("hi", model="m")
-        assert text_of(frames) == "well"
-        assert len(upstream.requests) == 2
+            for value in values:
+                _, frames = await client.chunks(f"after {value}", model="m")
+                assert text_of(frames) == "well", value
+        assert len(upstream.requests) == 2 * len(values)
         await at_rest(gateway)
 
 

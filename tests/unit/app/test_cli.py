@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -24,6 +25,22 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith("REFRAIN_") or name in ("OPENAI_BASE_URL", "OPENAI_API_KEY", "REDIS_URL", "PORT"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+
+
+@pytest.fixture(autouse=True)
+def _loggers_as_they_were() -> Iterator[None]:
+    """`serve` takes the process's logging over, and this process has other tests to run."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    others = [logging.getLogger(name) for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "asyncio")]
+    states = [(list(logger.handlers), logger.propagate, logger.level) for logger in others]
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for logger, (its_handlers, propagate, its_level) in zip(others, states, strict=True):
+        logger.handlers[:] = its_handlers
+        logger.propagate = propagate
+        logger.setLevel(its_level)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from broadcast.lifecycle import Phase
 from broadcast.outcome import Outcome
-from chatbot.manager import OPENAI
+from chatbot.manager import NATIVE, OPENAI, Via
 from chatbot.record import Role
 from tests.fakes.pipeline import pipeline
 from tests.fakes.turns import settle, until
@@ -119,3 +119,27 @@ async def test_a_follower_that_is_cut_while_attaching_does_not_end_a_finishing_s
         call.complete()
         await until(lambda: not pipe.broadcasts.running)
         assert pipe.records.made[0].broadcast.phase is Phase.SEALED
+
+
+@pytest.mark.parametrize("via", [NATIVE, OPENAI], ids=["native", "openai"])
+def test_a_follower_that_is_cut_while_attaching_has_ended(via: Via) -> None:
+    """Nobody will ever read it: it must not keep its flight running, nor asking for a slot."""
+
+    @virtual
+    async def ended() -> None:
+        async with pipeline(followers=1) as pipe, asyncio.TaskGroup() as group:
+            leader = await pipe.ask("q")
+            pipe.hold("followers", "llm_streams")
+            following = group.create_task(pipe.ask("q", via))
+            await settle()
+            assert pipe.status(leader) == ("ready" if via.native else "waiting_slot")
+            following.cancel()
+            await settle()
+            end = pipe.records.made[1].claim.ended
+            assert end is not None
+            assert (end.outcome, end.reason) == (Outcome.CANCELLED, "disconnected")
+            assert leader.broadcast.phase is Phase.IDLE
+            pipe.cancel(leader)
+            assert pipe.broadcasts.running == {}
+
+    ended()

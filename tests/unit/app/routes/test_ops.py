@@ -13,9 +13,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 from starlette.types import Message
 
+from app.gateway import Gateway
 from app.routes.ops import FRAME_S
 from runtime.metrics import STAGES
 from tests.fakes.asgi import Peer
+from tests.fakes.eventually import eventually
 from tests.fakes.running_app import NOWHERE, application, running_app
 from tests.fakes.upstream import HANG, ScriptedUpstream, answer
 
@@ -103,6 +105,9 @@ async def test_pipeline_and_metrics_show_the_same_numbers_as_the_model_saw() -> 
         body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "q"}]}).encode()
         for _ in range(2):
             assert (await Peer("POST", "/v1/chat/completions", body=body).call(app)).status == 200
+        # The answer is given before the call's connection is put away.
+        gateway: Gateway = app.state.gateway
+        await upstream_is_at_rest(gateway)
         totals = (await Peer("GET", "/pipeline").call(app)).json["totals"]
         assert [request.method for request in upstream.requests].count("POST") == 1
         assert (totals["upstream_calls"], totals["hits"], totals["requests"]) == (1, 1, 2)
@@ -118,6 +123,10 @@ async def test_pipeline_and_metrics_show_the_same_numbers_as_the_model_saw() -> 
         for role in ("leader", "cached"):
             labels = (("outcome", "completed"), ("role", role), ("route", "openai"))
             assert samples["refrain_requests_total", *labels] == 1
+
+
+async def upstream_is_at_rest(gateway: Gateway) -> None:
+    await eventually(lambda: gateway.llm_streams.stats().in_use == gateway.client.stats().in_flight == 0)
 
 
 @pytest.mark.parametrize("path", GUARDED)
