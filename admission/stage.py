@@ -19,12 +19,10 @@ from itertools import count
 from types import TracebackType
 from typing import Protocol
 
+from admission.pace import HoldingTime
 from admission.pause import Pause
 from admission.queue import WaitingRoom
 from runtime.errors import QueueFull
-
-#: Weight of the newest sample in the mean holding time.
-_NEWEST = 0.1
 
 
 class Ticket(Protocol):
@@ -135,7 +133,7 @@ class Stage:
         self._numbers = count()
         self._admitted = self._released = 0
         self._refused: Counter[str] = Counter()
-        self._mean_hold_s: float | None = None
+        self._holding = HoldingTime()
 
     def __repr__(self) -> str:
         return f"<Stage {self.name} [{self._in_use}/{self.capacity} in use, {len(self._room)} waiting]>"
@@ -163,7 +161,8 @@ class Stage:
             permit.held = False
             self._in_use -= 1
             self._released += 1
-            self._learn(asyncio.get_running_loop().time() - admission.granted_at)
+            now = asyncio.get_running_loop().time()
+            self._holding.learn(now - admission.granted_at, now)
             self._grant()
 
     def reorder(self, admission: Admission) -> None:
@@ -183,19 +182,20 @@ class Stage:
 
     @property
     def measured(self) -> bool:
-        """Has anybody left it yet? Before that no wait can be foretold."""
-        return self._mean_hold_s is not None
+        """Has anybody left it lately? Without that no wait can be foretold."""
+        return self._holding.mean(asyncio.get_running_loop().time()) is not None
 
     def predicted_wait(self, ahead: int | None = None) -> float:
         """Seconds until one who asks now, with `ahead` others before it (None: the whole queue), gets in.
 
-        From the mean holding time; 0 with a permit free or nothing measured yet.
+        From the mean holding time; 0 with a permit free or nothing measured lately.
         """
         waiting = len(self._room) if ahead is None else ahead
         pause = self._pause.remaining()
-        if self._mean_hold_s is None or (self._in_use + waiting < self.capacity):
+        mean = self._holding.mean(asyncio.get_running_loop().time())
+        if mean is None or self._in_use + waiting < self.capacity:
             return pause
-        return pause + (waiting + 1) * self._mean_hold_s / self.capacity
+        return pause + (waiting + 1) * mean / self.capacity
 
     def stats(self) -> StageStats:
         now = asyncio.get_running_loop().time()
@@ -210,7 +210,7 @@ class Stage:
             admitted=self._admitted,
             released=self._released,
             refused=dict(self._refused),
-            mean_hold_s=self._mean_hold_s,
+            mean_hold_s=self._holding.mean(now),
         )
 
     def _grant(self) -> None:
@@ -222,7 +222,3 @@ class Stage:
             admission.grant(now)
             if self._on_wait is not None:
                 self._on_wait(now - admission.asked_at)
-
-    def _learn(self, held_s: float) -> None:
-        mean = self._mean_hold_s
-        self._mean_hold_s = held_s if mean is None else mean + _NEWEST * (held_s - mean)

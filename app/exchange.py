@@ -71,6 +71,11 @@ class Exchange:
         await self.send({"type": "http.response.start", "status": status, "headers": list(headers or ())})
         await self.send({"type": "http.response.body", "body": b""})
 
+    async def stream_at_once(self, body: bytes, headers: Headers) -> None:
+        """A stream that is over already: no length, as on every stream, and one write."""
+        await self.send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
+
     async def json(self, status: int, body: Mapping[str, Any], headers: Headers | None = None) -> None:
         await self.respond(status, msgspec.json.encode(body), headers)
 

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
+from app.bypass import Bypass
 from app.errors import body_of, headers_of, status_of
 from app.gateway import Addresses, Gateway
 from app.middleware import RequestId
@@ -35,7 +36,7 @@ def create_app(settings: Settings, addresses: Addresses) -> FastAPI:
         finally:
             await gateway.close()
 
-    app = FastAPI(
+    app = Bypass(
         title="Refrain",
         version=VERSION,
         lifespan=lifespan,
@@ -50,8 +51,7 @@ def create_app(settings: Settings, addresses: Addresses) -> FastAPI:
     app.add_exception_handler(GatewayError, _answer)
     app.add_exception_handler(HTTPException, _answer)
     app.add_exception_handler(RequestValidationError, _answer)
-    # The hot routes first, and raw: FastAPI's own cost more than a cache hit.
-    app.router.routes[:0] = [*OpenAIRoutes(gateway).routes(), *ChatRoutes(gateway).routes()]
+    app.pass_by([*OpenAIRoutes(gateway).routes(), *ChatRoutes(gateway).routes()])
     app.include_router(ops_router(gateway))
     describe(app)
     return app

@@ -13,14 +13,32 @@ from app import sse
 from app.connection import Connections
 from app.errors import Cancelled
 from app.exchange import Exchange, Headers
+from broadcast.log import Form
 from broadcast.outcome import End, Outcome
 from broadcast.subscription import Subscription
 from chatbot.manager import ChatManager
-from chatbot.record import Record
+from chatbot.record import Record, Role
 from runtime.errors import GatewayError
 from upstream.chunk import Chunk
 
 PATIENCE_S: Final = 5.0
+AT_ONCE: Final = 32_768  #: bytes of a log; on the wire they are little more, and below `connection.LARGE`
+
+
+def fits_at_once(record: Record) -> bool:
+    """A cached answer that is small goes out in one write, which waits for nobody."""
+    return record.role is Role.CACHED and record.broadcast.log.size <= AT_ONCE
+
+
+async def at_once(
+    exchange: Exchange, manager: ChatManager, record: Record, *, streamed: bool, include_usage: bool
+) -> None:
+    """A hit needs no subscription, no watch on its client and no send timeout: a sixth of its cost."""
+    if streamed:
+        body = record.broadcast.log.since(0, _form(include_usage)) + sse.DONE
+        await exchange.stream_at_once(body, [*sse.HEADERS, *reply_headers(record)])
+    else:
+        await exchange.respond(200, manager.completion(record), reply_headers(record, whole=True))
 
 
 async def stream(
@@ -31,7 +49,7 @@ async def stream(
     include_usage: bool,
 ) -> None:
     """Stream the answer; raises the GatewayError it failed with while a status can still be sent."""
-    form = sse.openai_usage_form if include_usage else sse.openai_form
+    form = _form(include_usage)
     subscription: Subscription[Chunk] = Subscription(record.broadcast.log)
     with connections.watch(exchange, subscription) as connection, manager.serving(record, subscription):
         await _first(record, subscription)
@@ -72,6 +90,10 @@ async def whole(exchange: Exchange, connections: Connections, manager: ChatManag
         if error is not None:
             raise error
         await connection.respond(200, manager.completion(record), reply_headers(record, whole=True))
+
+
+def _form(include_usage: bool) -> Form[Chunk]:
+    return sse.openai_usage_form if include_usage else sse.openai_form
 
 
 def reply_headers(record: Record, *, whole: bool = False) -> Headers:

@@ -66,10 +66,11 @@ class SimulatorChild:
         try:
             async with asyncio.timeout(1.0):
                 reader, writer = await asyncio.open_connection(*self._sock.getsockname())
-                writer.write(b"GET /healthz HTTP/1.0\r\n\r\n")
-                line = await reader.readline()
-                writer.close()
-                return b" 200 " in line
+                try:
+                    writer.write(b"GET /healthz HTTP/1.0\r\n\r\n")
+                    return b" 200 " in await reader.readline()
+                finally:
+                    writer.close()
         except (OSError, TimeoutError):
             return False
 

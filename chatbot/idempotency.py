@@ -6,18 +6,17 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from chatbot.record import Record
 from runtime.errors import Conflict
 
 
 class Entry:
     """One request_id: undecided while its first submit is being admitted."""
 
-    __slots__ = ("decided", "digest", "record")
+    __slots__ = ("decided", "digest", "record_id")
 
     def __init__(self, digest: str) -> None:
         self.digest = digest
-        self.record: Record | None = None
+        self.record_id: str | None = None
         self.decided = asyncio.Event()
 
 
@@ -31,8 +30,8 @@ class Idempotency:
     def __len__(self) -> int:
         return len(self._entries)
 
-    async def known(self, tenant: str, request_id: str, digest: str) -> Record | None:
-        """The record that this request_id has already; None if the caller is to be the first.
+    async def known(self, tenant: str, request_id: str, digest: str) -> str | None:
+        """The id of the record that this request_id has already; None if the caller is to be the first.
 
         Waits while another submit of it is being admitted: only that one's success decides.
         Raises Conflict if it was used for another request.
@@ -40,8 +39,8 @@ class Idempotency:
         while (entry := self._entries.get((tenant, request_id))) is not None:
             if entry.digest != digest:
                 raise Conflict("This request_id was used for another request.", param="request_id")
-            if entry.record is not None:
-                return entry.record
+            if entry.record_id is not None:
+                return entry.record_id
             await entry.decided.wait()
         return None
 
@@ -53,10 +52,10 @@ class Idempotency:
         try:
             yield entry
         finally:
-            if entry.record is None:
+            if entry.record_id is None:
                 del self._entries[name]
             else:
-                self._by_record[entry.record.ticket.id] = name
+                self._by_record[entry.record_id] = name
             entry.decided.set()
 
     def forget(self, ids: list[str]) -> None:

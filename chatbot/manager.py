@@ -92,10 +92,11 @@ class ChatManager:
         digest = self._keys.identity(request.body)
         known = await self._idempotency.known(ticket.tenant, request_id, digest)
         if known is not None:
-            return known, False
+            return self.find(known, ticket.tenant), False
         with self._idempotency.first(ticket.tenant, request_id, digest) as entry:
-            entry.record = await self._admit(request, ticket, via)
-        return entry.record, True
+            record = await self._admit(request, ticket, via)
+            entry.record_id = record.ticket.id
+        return record, True
 
     async def _admit(self, request: ChatRequest, ticket: Ticket, via: Via) -> Record:
         if not request.shareable:

@@ -9,7 +9,6 @@ from typing import Any
 from broadcast.broadcast import Broadcast
 from broadcast.claim import Claim
 from broadcast.lifecycle import Phase
-from broadcast.log import Log
 from broadcast.outcome import Outcome
 from chatbot.ticket import Ticket
 from runtime.logs import request_id
@@ -72,7 +71,6 @@ class Record:
         self.claim: Claim
         self.request_id = request_id.get()
         self.lookup_ms: int | None = None
-        self.gone = False  #: evicted: the id is still known, the history is not
         self._shown_status = 0
         self._shown_position: tuple[str, int] | None = None
         self._events_at_end: int | None = None
@@ -115,10 +113,6 @@ class Record:
         """It has ended: what its broadcast produces for others from now on is not its text."""
         if self.alone:
             self._events_at_end = len(self.broadcast.log)
-
-    def forget(self) -> None:
-        """Let go of the history; the id and how it ended stay."""
-        self.claim.broadcast = Broadcast.landed(None, Log(self.broadcast.log.epoch), self.broadcast.driver)
 
     def chunks(self) -> list[Chunk]:
         """What has been produced so far."""

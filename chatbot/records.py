@@ -11,14 +11,17 @@ from chatbot.record import Record
 from runtime.errors import HistoryGone, NotFound
 
 #: What a kept record weighs beside its log.
-RECORD_BYTES = 2048
+RECORD_BYTES = 3072
+#: So many evicted ids are still known as such, a quarter of a kilobyte each; older ones are unknown.
+MAX_GONE = 100_000
 
 
 class Records:
     """Bounded by time (then unknown: 404) and by the bytes of the logs kept (oldest first: 410).
 
-    State: `_records` by id, `_kept` in order of their end, `_logs` with how many records
-    share each and what was counted for it: a log may grow after a record of it has ended.
+    State: `_records` by id, `_kept` in order of their end, `_logs` with how many records share each and
+    what was counted for it (a log may grow after a record of it has ended), and of the evicted, in
+    `_gone`, only the tenant and when to forget them.
     """
 
     def __init__(self, retention_s: float, retention_bytes: int) -> None:
@@ -26,7 +29,8 @@ class Records:
         self._retention_bytes = retention_bytes
         self._records: dict[str, Record] = {}
         self._kept: OrderedDict[str, float] = OrderedDict()  # id → loop time of forgetting
-        self._full: OrderedDict[str, None] = OrderedDict()  # of those, the ones with their log
+        self._gone: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        self._forgotten: list[str] = []
         self._logs: dict[Log[Any], tuple[int, int]] = {}
         self._bytes = 0
 
@@ -48,11 +52,10 @@ class Records:
         return record
 
     def read(self, id: str, tenant: str) -> Record:
-        """As `find`, for whoever needs the history: HistoryGone where only the id is left."""
-        record = self.find(id, tenant)
-        if record.gone:
+        """As `find`, but HistoryGone where the id is all that is left."""
+        if id in self._gone and self._gone[id][0] == tenant:
             raise HistoryGone()
-        return record
+        return self.find(id, tenant)
 
     def ended(self, record: Record) -> None:
         """Keep a native record, forget another."""
@@ -61,7 +64,6 @@ class Records:
             self._records.pop(id, None)
             return
         self._kept[id] = asyncio.get_running_loop().time() + self._retention_s
-        self._full[id] = None
         self._bytes += RECORD_BYTES
         log = record.broadcast.log
         sharers, counted = self._logs.get(log, (0, 0))
@@ -72,32 +74,30 @@ class Records:
     def sweep(self) -> list[str]:
         """Forget what retention has ended for; returns the ids."""
         now = asyncio.get_running_loop().time()
-        forgotten = []
-        while self._kept:
-            id, until = next(iter(self._kept.items()))
-            if until > now:
-                break
-            del self._kept[id]
-            if id in self._full:
-                self._evict(id)
-            del self._records[id]
-            forgotten.append(id)
+        while self._kept and next(iter(self._kept.values())) <= now:
+            id = next(iter(self._kept))
+            self._drop(id)
+            self._forgotten.append(id)
+        while self._gone and (len(self._gone) > MAX_GONE or next(iter(self._gone.values()))[1] <= now):
+            self._forgotten.append(self._gone.popitem(last=False)[0])
         self._shrink()
+        forgotten, self._forgotten = self._forgotten, []
         return forgotten
 
     def _shrink(self) -> None:
         """Who is read while it should go goes at a later sweep."""
         while self._bytes > self._retention_bytes and (oldest := self._evictable()) is not None:
-            self._evict(oldest)
+            self._gone[oldest] = (self._records[oldest].ticket.tenant, self._kept[oldest])
+            self._drop(oldest)
 
     def _evictable(self) -> str | None:
         """The oldest that nobody reads just now."""
-        return next((id for id in self._full if self._records[id].claim.connections == 0), None)
+        return next((id for id in self._kept if self._records[id].claim.connections == 0), None)
 
-    def _evict(self, id: str) -> None:
-        record = self._records[id]
-        del self._full[id]
-        record.gone = True
+    def _drop(self, id: str) -> None:
+        """Let go of a kept record, and of its log if it was the last to share it."""
+        record = self._records.pop(id)
+        del self._kept[id]
         self._bytes -= RECORD_BYTES
         log = record.broadcast.log
         sharers, counted = self._logs[log]
@@ -106,4 +106,3 @@ class Records:
         else:
             del self._logs[log]
             self._bytes -= counted
-        record.forget()

@@ -47,6 +47,10 @@ class JsonFormatter(logging.Formatter):
 
 def configure(level: int = logging.INFO) -> None:
     """Route every logger of the process, the server's own too, to stderr as JSON lines."""
+    # A line has neither thread, process nor the caller's place: do not look for them (the logging
+    # HOWTO's "Optimization").
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()

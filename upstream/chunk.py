@@ -82,6 +82,8 @@ def parse_chunk(raw: bytes) -> Chunk:
 
 
 def _read(raw: bytes, choices: list[Any], usage: dict[str, Any] | None) -> Chunk:
+    if len(choices) == 1 and (text := _only_text(choices[0])) is not None:
+        return Chunk(raw, text, "", None, None, usage, text != "", _ONLY_CHOICE_0, ())
     first: dict[str, Any] = _NO_DELTA
     finish_reason: str | None = None
     content = False
@@ -107,6 +109,16 @@ def _read(raw: bytes, choices: list[Any], usage: dict[str, Any] | None) -> Chunk
         seen,
         finished,
     )
+
+
+def _only_text(choice: Any) -> str | None:
+    """The text of choice 0 whose delta is that and nothing else: what nearly every chunk is."""
+    if type(choice) is dict and choice.get("finish_reason") is None and choice.get("index") == 0:
+        delta = choice.get("delta")
+        if type(delta) is dict and len(delta) == 1 and type(choice["index"]) is int:
+            text = delta.get("content")
+            return text if type(text) is str else None
+    return None
 
 
 def _choice(choice: Any) -> tuple[int, dict[str, Any], str | None]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Set
 from typing import Any, Final
 
 import msgspec
@@ -29,15 +30,18 @@ class _Calls(dict[int, dict[str, Any]]):
 def completion(chunks: Iterable[Chunk]) -> bytes:
     """The JSON of the `chat.completion` object. Raises `UpstreamBadResponse` if it cannot be written."""
     top: dict[str, Any] = {"id": None, "object": "chat.completion", "created": None, "model": None}
-    choices: dict[int, _Choice] = {}
+    choices: defaultdict[int, _Choice] = defaultdict(_Choice)
+    settled: Set[str] = _NOT_COPIED  # the fields that a further chunk cannot change
     usage: dict[str, Any] | None = None
     try:
         for chunk in chunks:
             fields = msgspec.json.decode(chunk.raw)
-            _copy_top(top, fields)
+            if not fields.keys() <= settled:
+                _copy_top(top, fields)
+                settled = _NOT_COPIED | {name for name, value in top.items() if value}
             usage = fields.get("usage") or usage
             for choice in fields.get("choices", ()):
-                choices.setdefault(choice.get("index", 0), _Choice()).add(choice)
+                choices[choice.get("index", 0)].add(choice)
         answer = {name: value for name, value in top.items() if value is not None}
         answer["choices"] = [choices[index].folded(index) for index in sorted(choices)]
         return msgspec.json.encode(answer | ({"usage": usage} if usage else {}))

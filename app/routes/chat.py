@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from app import native_stream
 from app.cursor import start_of
@@ -19,7 +19,7 @@ class ChatRoutes:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
-    def routes(self) -> list[BaseRoute]:
+    def routes(self) -> list[Route]:
         return [
             Route("/chat", Endpoint(self.submit), methods=["POST"]),
             Route("/chat/{id}/stream", Endpoint(self.stream), methods=["GET"]),

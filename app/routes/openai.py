@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from app import openai_answer
 from app.exchange import Endpoint, Exchange
@@ -16,7 +16,7 @@ class OpenAIRoutes:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
-    def routes(self) -> list[BaseRoute]:
+    def routes(self) -> list[Route]:
         return [
             Route("/v1/chat/completions", Endpoint(self.complete), methods=["POST"]),
             Route("/v1/models", Endpoint(self.models), methods=["GET"]),
@@ -27,7 +27,11 @@ class OpenAIRoutes:
         gateway = self._gateway
         submitted = await submit(gateway, exchange, OPENAI, openai_request)
         record, asked = submitted.record, submitted.asked
-        if asked.stream:
+        if openai_answer.fits_at_once(record):
+            await openai_answer.at_once(
+                exchange, gateway.manager, record, streamed=asked.stream, include_usage=asked.include_usage
+            )
+        elif asked.stream:
             await openai_answer.stream(
                 exchange, gateway.connections, gateway.manager, record, asked.include_usage
             )

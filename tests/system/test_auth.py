@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from tests.fakes.chat_upstream import ChatUpstream
 from tests.fakes.real_redis import admin, real_redis, supervised
-from tests.fakes.upstream import ScriptedUpstream, answer, reply
+from tests.fakes.upstream import answer, reply
 from tests.system.client import Client, Reply
 from tests.system.processes import GatewayProcess
 from tests.system.prompts import answer_to, prompt
@@ -233,7 +234,7 @@ async def test_no_secret_is_written_down(start: Start) -> None:
     async with (
         supervised() as supervisor,
         real_redis(supervisor) as redis,
-        ScriptedUpstream([good, failing]) as upstream,
+        ChatUpstream([good, failing]) as upstream,
     ):
         assert redis.socket_path is not None
         gateway = start(
@@ -251,7 +252,7 @@ async def test_no_secret_is_written_down(start: Start) -> None:
                 for path in ("/metrics", "/pipeline", "/")
             ]
             shown.append(await client.call("GET", "/openapi.json"))
-        assert len(upstream.requests) == 2, "one answer, one failure"
+        assert len(upstream.asked) == 2, "one answer, one failure"
         async with admin(redis.socket_path) as operator:
             names = b" ".join([name async for name in operator.scan_iter()])
         assert names, "the answer was kept"

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.chat_upstream import ChatUpstream
 from tests.fakes.eventually import eventually
-from tests.fakes.upstream import HANG, STREAM_HEAD, Script, ScriptedUpstream, answer, event, piece, reply
+from tests.fakes.upstream import HANG, STREAM_HEAD, Script, answer, event, piece, reply
 from tests.fakes.upstream import delta as chunk
 from tests.fakes.upstream import head as upstream_head
 from tests.system.client import Client, Reply, Stream, text_of
@@ -202,7 +203,7 @@ SCRIPTS: dict[str, tuple[Script, int, str]] = {
 async def test_whatever_the_model_server_says_the_client_gets_a_typed_error(start: Start) -> None:
     """Nothing of its own words reaches a client or a log, and its connection is not used again."""
     scripts = [script for script, _, _ in SCRIPTS.values()]
-    async with ScriptedUpstream(scripts) as upstream:
+    async with ChatUpstream(scripts) as upstream:
         gateway = start(None, OPENAI_BASE_URL=upstream.base_url)
         async with Client(gateway.url) as client:
             for what, (_, status, code) in SCRIPTS.items():
@@ -210,7 +211,7 @@ async def test_whatever_the_model_server_says_the_client_gets_a_typed_error(star
                 assert (seen.status, seen.error["code"]) == (status, code), (what, seen)
                 assert b"secret" not in seen.body, what
                 await at_rest(gateway)
-        assert len(upstream.requests) == len(SCRIPTS), "none of these is asked again"
+        assert len(upstream.asked) == len(SCRIPTS), "none of these is asked again"
         await upstream.until(lambda: upstream.open <= 1)
     assert "secret" not in gateway.output
 
@@ -222,19 +223,19 @@ async def test_a_rate_limit_without_a_sensible_retry_after_is_retried_soon(start
     for value in values:
         headers = {} if value is None else {"Retry_After": value}
         scripts += [[reply("429 Too Many Requests", b"{}", **headers)], answer("well")]
-    async with ScriptedUpstream(scripts) as upstream:
+    async with ChatUpstream(scripts) as upstream:
         gateway = start(None, OPENAI_BASE_URL=upstream.base_url)
         async with Client(gateway.url) as client:
             for value in values:
                 _, frames = await client.chunks(f"after {value}", model="m")
                 assert text_of(frames) == "well", value
-        assert len(upstream.requests) == 2 * len(values)
+        assert len(upstream.asked) == 2 * len(values)
         await at_rest(gateway)
 
 
 async def test_only_the_gateways_own_credentials_go_upstream(start: Start) -> None:
     """A tenant's key, cookies and headers end here; the model sees the gateway's key and the body."""
-    async with ScriptedUpstream([answer("hello")]) as upstream:
+    async with ChatUpstream([answer("hello")]) as upstream:
         settings = {
             "OPENAI_BASE_URL": upstream.base_url,
             "OPENAI_API_KEY": "upstream-key",
@@ -248,7 +249,7 @@ async def test_only_the_gateways_own_credentials_go_upstream(start: Start) -> No
         }
         async with Client(gateway.url, "acme-key-1") as client:
             assert (await client.complete("hi", model="m", headers=headers)).status == 200
-        (request,) = upstream.requests
+        (request,) = upstream.asked
     assert request.headers["authorization"] == "Bearer upstream-key"
     sent = str(request.headers) + request.body.decode()
     assert not [word for word in ("acme", "cookie", "x-private") if word in sent]

@@ -29,18 +29,22 @@ class Door:
         self.refusals = 0
         self.admitted: list[Record] = []
 
+    def _by_id(self, id: str) -> Record:
+        return next(record for record in self.admitted if record.ticket.id == id)
+
     async def submit(self, name: str = "r", tenant: str = "t", digest: str = "d") -> Record:
         known = await self.idempotency.known(tenant, name, digest)
         if known is not None:
-            return known
+            return self._by_id(known)
         with self.idempotency.first(tenant, name, digest) as entry:
             await self.gate.wait()
             if self.refusals:
                 self.refusals -= 1
                 raise QueueFull
-            entry.record = record()
-            self.admitted.append(entry.record)
-        return entry.record
+            made = record()
+            entry.record_id = made.ticket.id
+            self.admitted.append(made)
+        return made
 
 
 @virtual
