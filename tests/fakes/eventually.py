@@ -13,7 +13,7 @@ async def eventually(predicate: Callable[[], object | Awaitable[object]], within
     """Return as soon as `predicate` holds; AssertionError if it does not within so many seconds."""
     try:
         async with asyncio.timeout(within):
-            while not await _value(predicate):  # noqa: ASYNC110 - nothing outside can set an event
+            while not await _value(predicate):
                 await asyncio.sleep(_POLL_S)
     except TimeoutError:
         raise AssertionError(

@@ -156,7 +156,9 @@ class Client:
 def text_of(frames: list[Any]) -> str:
     """The text of OpenAI chunks."""
     chunks = [frame for frame in frames if isinstance(frame, dict)]
-    return "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk.get("choices", ()))
+    return "".join(
+        choice["delta"].get("content") or "" for chunk in chunks for choice in chunk.get("choices", ())
+    )
 
 
 def _lower(headers: Any) -> dict[str, str]:

@@ -119,7 +119,6 @@ class SimulatorProcess(Process):
         fetch(self.url + "/config?" + "&".join(f"{name}={value}" for name, value in values.items()))
 
     def release(self, name: str) -> None:
-        urllib.request.Request(self.url)
         request = urllib.request.Request(f"{self.url}/release?name={name}", method="POST", data=b"")
         _NO_PROXY.open(request, timeout=10).close()
 
@@ -129,9 +128,17 @@ class SimulatorProcess(Process):
 
 
 class GatewayProcess(Process):
-    """`refrain serve` with these settings; names without REFRAIN_ for its own, for instance `QUEUE_SIZE=4`."""
+    """`refrain serve` with these settings, its own without REFRAIN_: `GatewayProcess(url, QUEUE_SIZE=4)`."""
 
-    _PLAIN = ("OPENAI_BASE_URL", "OPENAI_API_KEY", "REDIS_URL", "PORT", "WEB_CONCURRENCY", "TMPDIR", "XDG_RUNTIME_DIR")
+    _PLAIN = (
+        "OPENAI_BASE_URL",
+        "OPENAI_API_KEY",
+        "REDIS_URL",
+        "PORT",
+        "WEB_CONCURRENCY",
+        "TMPDIR",
+        "XDG_RUNTIME_DIR",
+    )
 
     def __init__(self, upstream: str | None = None, **settings: object) -> None:
         env = {name if name in self._PLAIN else f"REFRAIN_{name}": value for name, value in settings.items()}
@@ -157,4 +164,9 @@ class GatewayProcess(Process):
         seen = self.get("/pipeline")
         idle = all(stage["in_use"] == 0 and stage["waiting"] == 0 for stage in seen["stages"])
         totals = seen["totals"]
-        return idle and not totals["broadcasts"] and not totals["subscribers"] and not totals["upstream_in_flight"]
+        return (
+            idle
+            and not totals["broadcasts"]
+            and not totals["subscribers"]
+            and not totals["upstream_in_flight"]
+        )

@@ -1,13 +1,20 @@
 """The first five minutes."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import pytest
 
 from tests.system.client import Client, text_of
+from tests.system.processes import GatewayProcess, SimulatorProcess
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_question_streams_then_hits_and_both_wires_share(simulate, start):
+async def test_a_question_streams_then_hits_and_both_wires_share(
+    simulate: Callable[..., SimulatorProcess], start: Callable[..., GatewayProcess]
+) -> None:
     """Ask natively, ask again on the OpenAI wire: one upstream call, equal texts."""
     simulator = simulate(ttft=0, tps=0)
     gateway = start(simulator)

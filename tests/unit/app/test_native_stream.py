@@ -6,10 +6,9 @@ import asyncio
 
 import pytest
 
-from app.connection import SILENCE_S
 from broadcast.lifecycle import Phase
 from broadcast.outcome import Outcome
-from runtime.errors import UpstreamTruncated
+from runtime.errors import UpstreamTruncated, UpstreamUnreachable
 from tests.fakes.front import beat, front
 from tests.fakes.turns import settle
 from tests.virtual_time import virtual
@@ -118,7 +117,7 @@ async def test_ten_seconds_of_silence_bring_a_comment_in_every_phase(phase: str)
         await beat()
         assert peer.shown[-1][0] == phase
         before = len(peer.pieces)
-        await asyncio.sleep(SILENCE_S - 0.5)
+        await asyncio.sleep(10.0 - 0.5)
         assert len(peer.pieces) == before
         await asyncio.sleep(0.8)
         assert peer.pieces[before:] == [PING]
@@ -127,6 +126,22 @@ async def test_ten_seconds_of_silence_bring_a_comment_in_every_phase(phase: str)
         release()
     assert peer.end.name == "done"
     assert peer.reader.comments == ["p"] * peer.pieces.count(PING)
+
+
+@virtual
+async def test_a_stream_that_has_to_queue_again_is_told_its_place_again() -> None:
+    """A retry gives the slot back: the status stays, the stage and the place are the true ones."""
+    async with front(streams=1) as gate, asyncio.TaskGroup() as group:
+        gate.model.errors["q"].append(UpstreamUnreachable())
+        chat = await gate.submit("q")
+        peer = await gate.listen(group, chat["stream_url"])
+        holder = await gate.hold(group)
+        await asyncio.sleep(30.0)
+        assert peer.shown[-1] == ("streaming", "llm_streams", 1)
+        holder.complete()
+        await settle()
+        assert peer.end.name == "done"
+        assert len(gate.model.asked("q")) == 2
 
 
 @virtual

@@ -45,14 +45,19 @@ async def test_members_may_leave_and_come_during_a_beat() -> None:
         def beat(self, now: float) -> None:
             super().beat(now)
             pulse.discard(self)
+
+    class Inviting(Leaving):
+        def beat(self, now: float) -> None:
+            super().beat(now)
+            pulse.add(Member())
             pulse.add(Member())
 
-    leaving = [Leaving() for _ in range(5)]
-    for member in leaving:
+    members = [*(Leaving() for _ in range(5)), Inviting()]
+    for member in members:
         pulse.add(member)
     supervisor.own("pulse", pulse.run())
     await asyncio.sleep(BEAT_S * 2.5)
-    assert [len(member.beats) for member in leaving] == [1] * 5
-    assert len(pulse) == 5
     assert supervisor.healthy
+    assert [len(member.beats) for member in members] == [1] * 6
+    assert len(pulse) == 2
     await supervisor.close()
