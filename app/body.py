@@ -16,8 +16,8 @@ import msgspec
 from app.exchange import ClientGone, Exchange
 from app.path import dotted
 from runtime.errors import BodyTimeout, BodyTooLarge, InvalidRequest, MalformedRequest, UnsupportedMediaType
+from runtime.nesting import MAX_DEPTH, may_be_too_deep, too_deep
 
-MAX_DEPTH: Final = 64
 #: More values than this in one body would hold the event loop for longer than a token's time.
 MAX_VALUES: Final = 100_000
 #: Beyond this the lenient second reading is not worth its time.
@@ -25,7 +25,6 @@ _DIAGNOSED: Final = 64 * 1024
 BODY_TIMEOUT_S: Final = 30.0
 _DISCARD_S: Final = 1.0
 
-_CONTAINERS: Final = (dict, list)
 _decode: Final = msgspec.json.Decoder().decode
 
 
@@ -56,7 +55,7 @@ def decode(body: bytes) -> dict[str, Any]:
         raise _diagnosis(body) from None
     if not isinstance(value, dict):
         raise InvalidRequest("The body must be a JSON object.")
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
+    if may_be_too_deep(body):
         _check_depth(value)
     return value
 
@@ -121,16 +120,8 @@ def _too_many_values(body: bytes) -> bool:
 
 def _check_depth(body: dict[str, Any]) -> None:
     for name, value in body.items():
-        if type(value) in _CONTAINERS and _deeper(value, 2):
+        if too_deep(value, 2):
             raise _too_deep(name)
-
-
-def _deeper(value: Any, depth: int) -> bool:
-    """Is there anything nested deeper than allowed in this container, itself at `depth`?"""
-    if depth > MAX_DEPTH:
-        return True
-    children = value.values() if type(value) is dict else value
-    return any(_deeper(child, depth + 1) for child in children if type(child) in _CONTAINERS)
 
 
 def _too_deep(field: str) -> InvalidRequest:

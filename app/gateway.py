@@ -122,7 +122,6 @@ class Gateway:
                 self.llm_streams,
                 self.retry,
                 slot_s=s.slot_timeout_s,
-                max_log_bytes=max_log_bytes,
             ),
             Sealing(self.lane, s.cache_ttl_s),
             self.supervisor,

@@ -20,8 +20,8 @@ from upstream.retry import RetryPolicy
 
 #: A Retry-After stops all grants for at most so long: one bad header must not close the gateway.
 MAX_COOLDOWN_S = 30.0
-#: An answer this many times the bound at which new readers are refused is no answer any more.
-RUNAWAY = 4
+#: An answer of more bytes than this is no answer any more, whatever may be cached.
+RUNAWAY_BYTES = 256 * 1024 * 1024
 
 
 class Answering:
@@ -34,13 +34,13 @@ class Answering:
         retry: RetryPolicy,
         *,
         slot_s: float,
-        max_log_bytes: int,
+        runaway_bytes: int = RUNAWAY_BYTES,
     ) -> None:
         self._client = client
         self._llm_streams = llm_streams
         self._retry = retry
         self._slot_s = slot_s
-        self._max_log_bytes = max_log_bytes
+        self._runaway_bytes = runaway_bytes
 
     async def run(self, broadcast: Broadcast[Chunk], body: dict[str, Any]) -> None:
         """From QUEUED, with a place before the stage, to SEALED or FAILED.
@@ -94,7 +94,7 @@ class Answering:
                     continue
                 batch, ahead = ahead, None
             broadcast.append(batch)
-            if broadcast.log.size > RUNAWAY * self._max_log_bytes:
+            if broadcast.log.size > self._runaway_bytes:
                 raise UpstreamBadResponse("The model's answer is too large.")
         if ahead:
             broadcast.append(ahead)

@@ -215,7 +215,13 @@ class BroadcastManager:
         key = broadcast.key
         if key is None:
             return
-        if prompt.store and self._sealing.accepts(broadcast.log, prompt.ttl_s):
+        try:
+            accepted = prompt.store and self._sealing.accepts(broadcast.log, prompt.ttl_s)
+        except Exception:
+            # Whatever is wrong with it: nobody may find it for ever.
+            self._flights.leave(key, broadcast)
+            raise
+        if accepted:
             broadcast.stored = self._sealing.healthy
             broadcast.ttl_s = self._sealing.ttl_s(prompt.ttl_s)
             self._supervisor.spawn("seal", self._store(key, broadcast, prompt))

@@ -23,7 +23,8 @@ class Sealing:
         """Is this an answer that the cache keeps?"""
         if self.ttl_s(ttl_s) <= 0 or log.seq == 0 or log.overflowed:
             return False
-        return self._lane.takes(log.size + len(log.whole(completion)))
+        # The fold is for those that may be kept: it takes its time.
+        return self._lane.takes(log.size) and self._lane.takes(log.size + len(log.whole(completion)))
 
     @property
     def healthy(self) -> bool:

@@ -134,7 +134,7 @@ class FastLane:
     async def store(self, answer: SealedAnswer) -> bool:
         """Share a sealed answer: in this process before the first await, then in Redis.
 
-        Returns whether Redis took it, within 1 s; False at once if the cache is off or in trouble, the
+        Returns whether Redis took it; False at once if the cache is off or in trouble, the
         answer is too large, its TTL is over, or too many answers wait to be written.
         """
         ttl_s = answer.remaining_ttl(time.time())

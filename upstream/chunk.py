@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from runtime.errors import UpstreamBadResponse
+from runtime.nesting import may_be_too_deep, too_deep
 from upstream.refusals import in_band
 
 _decode: Final = msgspec.json.Decoder().decode
@@ -62,7 +63,7 @@ def parse_chunk(raw: bytes) -> Chunk:
         fields = _decode(raw)
     except (ValueError, RecursionError):  # ValueError: msgspec's errors and UnicodeDecodeError
         raise UpstreamBadResponse from None
-    if type(fields) is not dict:
+    if type(fields) is not dict or (may_be_too_deep(raw) and too_deep(fields)):
         raise UpstreamBadResponse
     if fields.get("error") is not None:
         raise in_band(fields["error"])

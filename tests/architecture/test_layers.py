@@ -15,7 +15,9 @@ def test_the_import_contracts_hold() -> None:
     """The contracts in pyproject.toml: layers, and who may know which library."""
     # In a process of its own: it switches off every logger that it finds.
     check = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
-    done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -31,7 +31,11 @@ class Answers:
         # Full jitter at its fullest: a back-off takes its whole ceiling, 0.25 s and then 0.5 s.
         self.retry = RetryPolicy(asyncio.get_running_loop().time, uniform=lambda low, high: high)
         self.answering = Answering(
-            cast(ModelClient, self.model), self.stage, self.retry, slot_s=SLOT_S, max_log_bytes=MAX_LOG_BYTES
+            cast(ModelClient, self.model),
+            self.stage,
+            self.retry,
+            slot_s=SLOT_S,
+            runaway_bytes=4 * MAX_LOG_BYTES,
         )
 
     def queued(self, prompt: str = "q", order: float = 0.0) -> Answer:

@@ -182,9 +182,7 @@ class Pipeline:
             self.leaders,
             self.llm_streams,
             Preparer(steps),
-            Answering(
-                client, self.llm_streams, self.retry, slot_s=limits.slot_s, max_log_bytes=limits.log_bytes
-            ),
+            Answering(client, self.llm_streams, self.retry, slot_s=limits.slot_s),
             Sealing(self.lane, limits.ttl_s),
             self.supervisor,
             Bounds(limits.pending, limits.log_bytes, limits.queue_s, limits.slot_s, limits.prepare_s),

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.body import BODY_TIMEOUT_S, MAX_DEPTH, MAX_VALUES, decode, read_json
+from app.body import BODY_TIMEOUT_S, MAX_VALUES, decode, read_json
 from app.exchange import ClientGone, Exchange
 from runtime.errors import (
     BodyTimeout,
@@ -22,6 +22,7 @@ from runtime.errors import (
     MalformedRequest,
     UnsupportedMediaType,
 )
+from runtime.nesting import MAX_DEPTH
 from tests.fakes.asgi import Peer
 from tests.virtual_time import virtual
 

@@ -18,9 +18,9 @@ from tests.virtual_time import virtual
 
 
 @asynccontextmanager
-async def running(store: MemoryAnswerStore, room: int = 64) -> AsyncIterator[tuple[Writer, Breaker]]:
+async def running(store: MemoryAnswerStore, room_bytes: int = 1000) -> AsyncIterator[tuple[Writer, Breaker]]:
     breaker = Breaker(store.ping)
-    writer = Writer(store, breaker, room=room)
+    writer = Writer(store, breaker, room_bytes=room_bytes)
     async with supervised() as supervisor:
         loop = supervisor.own("writer", writer.run())
         yield writer, breaker
@@ -68,7 +68,7 @@ async def test_hanging_store_costs_a_caller_one_second_at_most() -> None:
 async def test_full_queue_refuses_at_once() -> None:
     """Memory is bounded: one is being written, two wait, the fourth is refused."""
     store = MemoryAnswerStore()
-    async with running(store, room=2) as (writer, _), asyncio.TaskGroup() as group:
+    async with running(store, room_bytes=2) as (writer, _), asyncio.TaskGroup() as group:
         store.gate.clear()
         writes = []
         for name in "abc":
@@ -77,9 +77,19 @@ async def test_full_queue_refuses_at_once() -> None:
             await asyncio.sleep(0)
 
         assert not await writer.put("d", b"1", 60)
+        assert writer.overflowed == 1
         store.gate.set()
         for write in writes:
             assert await write
+
+
+@virtual
+async def test_a_burst_of_answers_is_written_however_many_they_are() -> None:
+    """Room is counted in bytes: hundreds of small answers that end together are all kept."""
+    store = MemoryAnswerStore()
+    async with running(store) as (writer, _), asyncio.TaskGroup() as group:
+        writes = [group.create_task(writer.put(str(number), b"1", 60)) for number in range(500)]
+    assert all(write.result() for write in writes)
 
 
 @virtual

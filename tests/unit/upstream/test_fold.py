@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.errors import UpstreamBadResponse
 from upstream.chunk import parse_chunk
 from upstream.fold import completion
 
@@ -172,8 +173,12 @@ def test_changing_types_never_raise(deltas: list[dict[str, Any]]) -> None:
 
 
 def test_deep_nesting_is_kept_as_it_is() -> None:
-    """It is not walked, so it cannot exhaust the stack."""
+    """As deep as a chunk may be; a deeper one is refused where it comes in."""
     deep: Any = "x"
-    for _ in range(100):
+    for _ in range(58):
         deep = {"a": deep}
     assert message_of({"x": deep})["x"] == deep
+    for _ in range(600):
+        deep = {"a": deep}
+    with pytest.raises(UpstreamBadResponse):
+        message_of({"x": deep})
