@@ -57,14 +57,15 @@ class Connections:
 
 
 class Connection:
-    """State: when the write under way began, and when the last one ended."""
+    """State: the write under way (since when, how much of it is left), and when the last one ended."""
 
     def __init__(self, exchange: Exchange, subscription: Subscription[Chunk], owner: Connections) -> None:
         self._exchange = exchange
         self._subscription = subscription
         self._owner = owner
         self._loop = asyncio.get_running_loop()
-        self._sending_since: float | None = None
+        self._sending_since: float | None = None  # or since its client last took something of it
+        self._unsent: int | None = None
         self._last_sent = self._loop.time()
         self.waiting = True  #: its request waits: look for a change at every beat
 
@@ -106,6 +107,7 @@ class Connection:
         if self._subscription.closed:
             return
         self._sending_since = self._loop.time()
+        self._unsent = None
         try:
             await self._exchange.send(message)
         finally:
@@ -118,11 +120,17 @@ class Connection:
         self._subscription.close()
 
     def beat(self, now: float) -> None:
-        since = self._sending_since
-        if since is not None:
-            if now - since > self._owner.send_timeout_s:
-                self._owner.cut += 1
-                self._subscription.close()
-                self._exchange.abort()
+        if self._sending_since is not None:
+            self._look_at_progress(now, self._sending_since)
         elif self.waiting or now - self._last_sent >= SILENCE_S:
             self._subscription.wake()
+
+    def _look_at_progress(self, now: float, since: float) -> None:
+        """Cut a reader that takes nothing; a slow one is not that, however long its piece takes."""
+        before, self._unsent = self._unsent, self._exchange.unsent()
+        if before is not None and self._unsent < before:
+            self._sending_since = now
+        elif now - since > self._owner.send_timeout_s:
+            self._owner.cut += 1
+            self._subscription.close()
+            self._exchange.abort()

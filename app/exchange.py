@@ -84,9 +84,14 @@ class Exchange:
 
     def abort(self) -> None:
         """Drop the connection without another byte, if the server offers that (see `app/server.py`)."""
-        abort = self.scope.get("extensions", {}).get("refrain.abort")
-        if abort is not None:
-            abort["call"]()
+        connection = self.scope.get("extensions", {}).get("refrain.connection")
+        if connection is not None:
+            connection["abort"]()
+
+    def unsent(self) -> int:
+        """Bytes that have been written and that the client has not taken; 0 if the server does not say."""
+        connection = self.scope.get("extensions", {}).get("refrain.connection")
+        return 0 if connection is None else int(connection["unsent"]())
 
 
 class Endpoint:

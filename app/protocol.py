@@ -2,8 +2,8 @@
 
 - A client's leaving is noticed whatever else it did on its connection: uvicorn stops reading when a
   second request is pipelined behind a running one, and tells only the latest of them of the end.
-- A connection can be dropped at once (`refrain.abort`): closing politely waits for a reader that does
-  not read.
+- A connection can be dropped at once, and asked what its client has not taken (`refrain.connection`):
+  closing politely waits for a reader that does not read.
 - Headers that do not come, or come in an ambiguous framing, end here; a refusal is never written into
   the answer to another request; a trailer is no header; an offer to upgrade is declined, not refused.
 
@@ -88,7 +88,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._between, self._in_headers = False, True
         self._header_bytes = self._unparsed = 0
         self._start_timer()
-        self.scope["extensions"] = {"refrain.abort": {"call": self._abort}}
+        self.scope["extensions"] = {"refrain.connection": {"abort": self._abort, "unsent": self._unsent}}
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -173,6 +173,10 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._headers_timer is not None:
             self._headers_timer.cancel()
             self._headers_timer = None
+
+    def _unsent(self) -> int:
+        """Bytes that the client has still to take."""
+        return 0 if self.transport.is_closing() else self.transport.get_write_buffer_size()
 
     def _abort(self) -> None:
         self._stop_timer()

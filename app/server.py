@@ -50,15 +50,15 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """The signals are not the server's: see `app/stopping.py`."""
+        yield
+
+    def signalled(self, number: int) -> None:
         """SIGTERM and the first Ctrl-C drain; more SIGTERMs change nothing, a second Ctrl-C ends at once."""
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self.begin_drain)
-        loop.add_signal_handler(signal.SIGINT, self._interrupt)
-        try:
-            yield
-        finally:
-            loop.remove_signal_handler(signal.SIGTERM)
-            loop.remove_signal_handler(signal.SIGINT)
+        if number == signal.SIGINT:
+            self._interrupt()
+        else:
+            self.begin_drain()
 
     def begin_drain(self) -> None:
         gateway = self._gateway

@@ -6,14 +6,16 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from app.gateway import Addresses
 from app.listening import listen
 from app.main import create_app
 from app.server import Server, configuration
 from app.simulate import SimulatorChild
+from app.stopping import Stop
 from cache.embedded import EmbeddedRedis, NoServer
 from cache.folders import FolderError
 from cache.redis import RedisTarget
@@ -21,26 +23,47 @@ from config.settings import Settings
 from runtime.supervisor import Supervisor
 
 
-async def serve(settings: Settings) -> int:
+async def serve(settings: Settings, stop: Stop) -> int:
     """Run until told to stop; the exit status. Raises OSError if the address cannot be had."""
+    starting = asyncio.current_task()
+    assert starting is not None
+    stop.means(lambda number: _unwind(starting, stop))
     sock = listen(settings.host, settings.port)
     supervisor = Supervisor(on_crash=lambda name: signal.raise_signal(signal.SIGTERM))
     try:
         async with _addresses(settings, supervisor) as addresses:
-            app = create_app(settings, addresses)
-            gateway = app.state.gateway
-            server = Server(configuration(app), gateway, settings.drain_timeout_s)
-            _greet(settings, addresses, sock)
-            try:
-                await server.serve(sockets=[sock])
-            finally:
-                # A forced exit skips the lifespan's end; what it would have closed is closed here.
-                await gateway.close()
-            healthy = gateway.supervisor.healthy and supervisor.healthy
-            return 0 if server.started and healthy else 1
+            return await _serve(settings, addresses, supervisor, sock, stop)
+    except asyncio.CancelledError:
+        if not stop.asked:
+            raise
+        return 0  # told to stop before it had started
     finally:
+        stop.means(None)
         await supervisor.close()
         sock.close()
+
+
+async def _serve(
+    settings: Settings, addresses: Addresses, supervisor: Supervisor, sock: socket.socket, stop: Stop
+) -> int:
+    app = create_app(settings, addresses)
+    gateway = app.state.gateway
+    server = Server(configuration(app), gateway, settings.drain_timeout_s)
+    stop.means(server.signalled)
+    _greet(settings, addresses, sock)
+    try:
+        await server.serve(sockets=[sock])
+    finally:
+        stop.means(None)
+        # A forced exit skips the lifespan's end; what it would have closed is closed here.
+        await gateway.close()
+    healthy = gateway.supervisor.healthy and supervisor.healthy
+    return 0 if server.started and healthy else 1
+
+
+def _unwind(starting: asyncio.Task[Any], stop: Stop) -> None:
+    stop.means(None)
+    starting.cancel()
 
 
 @asynccontextmanager
@@ -112,9 +135,18 @@ def _say(text: str) -> None:
 
 
 def run(settings: Settings) -> int:
-    """Block until the instance has ended."""
+    """Block until the instance has ended. Takes the process's signals over."""
+    stop = Stop()
+    stop.install()
+    try:
+        return _runner()(serve(settings, stop))
+    finally:
+        stop.ignore()
+
+
+def _runner() -> Callable[[Coroutine[Any, Any, int]], int]:
     try:
         import uvloop
     except ImportError:  # not on every platform
-        return asyncio.run(serve(settings))
-    return uvloop.run(serve(settings))
+        return asyncio.run
+    return uvloop.run

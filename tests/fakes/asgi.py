@@ -19,7 +19,7 @@ class Peer:
 
     An `unfinished` body never comes to its end. While `reading` is clear, the server's sends block, as they
     do for a client with full buffers. As with uvicorn, a send after the client has left is silent, `receive`
-    blocks until it leaves, and `refrain.abort` drops the connection.
+    blocks until it leaves, and `refrain.connection` drops the connection.
     """
 
     def __init__(
@@ -47,13 +47,14 @@ class Peer:
             "client": ("127.0.0.1", 1),
             "server": ("127.0.0.1", 2),
             "path_params": {},
-            "extensions": {"refrain.abort": {"call": self._abort}},
+            "extensions": {"refrain.connection": {"abort": self._abort, "unsent": lambda: self.unsent}},
         }
         self._parts = [body] if isinstance(body, bytes) else list(body)
         self._unfinished = unfinished
         self._left = asyncio.Event()
         self.reading = asyncio.Event()
         self.reading.set()
+        self.unsent: int = 1  # bytes that it has still to take, as the server sees it
         self.aborted = False
         self.messages: list[Message] = []
         self.reader = Reader()

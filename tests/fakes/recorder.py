@@ -75,7 +75,7 @@ class Recorder:
                 while True:
                     await send({"type": "http.response.body", "body": b"x" * 65_536, "more_body": True})
         except TimeoutError:
-            scope["extensions"]["refrain.abort"]["call"]()
+            scope["extensions"]["refrain.connection"]["abort"]()
             self.left.append("/flood")
 
 

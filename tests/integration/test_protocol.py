@@ -30,7 +30,7 @@ async def test_a_client_that_leaves_is_noticed(path: str, how: Leave, pipelined:
 
 
 async def test_a_reader_that_reads_nothing_can_be_dropped_at_once() -> None:
-    """`refrain.abort` does not wait for the bytes that nobody takes: a polite close would wait for ever."""
+    """An abort does not wait for the bytes that nobody takes: a polite close would wait for ever."""
     async with serving() as (recorder, url, server), wire(url) as client:
         await client.send(get("/flood"))
         await eventually(lambda: recorder.left == ["/flood"])

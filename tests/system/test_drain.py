@@ -161,6 +161,19 @@ async def test_an_idle_gateway_ends_at_the_first_signal(
     assert folders(runtime_dir) == []
 
 
+async def test_signals_without_end_change_nothing(start: Start, runtime_dir: Path) -> None:
+    """Row 87: a manager that repeats its SIGTERM to the last moment cuts no clean-up short."""
+    gateway = start(None, XDG_RUNTIME_DIR=runtime_dir)
+    processes = children(gateway)
+    async with asyncio.timeout(30):
+        while gateway.popen.poll() is None:
+            gateway.signal(signal.SIGTERM)
+            await asyncio.sleep(0.002)
+    assert await ended(gateway) == 0
+    assert gone(processes)
+    assert folders(runtime_dir) == []
+
+
 async def test_a_second_interrupt_ends_at_once(start: Start, runtime_dir: Path) -> None:
     """Row 87: the first Ctrl-C drains, the second does not wait for what runs; nothing is left behind."""
     gateway = start(None, XDG_RUNTIME_DIR=runtime_dir, DRAIN_TIMEOUT_S=300)

@@ -211,6 +211,7 @@ async def test_nothing_is_left_after_two_hundred_mixed_requests(simulate: Simula
     questions = [f"mixed {chance.randrange(80)}" for _ in range(200)]
     fates = [chance.choice(["read", "cancel", "drop", "cancel while reading"]) for _ in questions]
     async with Client(gateway.url) as client:
+        await client.call("GET", "/v1/models")  # what the start had to learn is learnt
         baseline = gateway.get("/pipeline")["totals"]["tasks"]
         endings = await together(map(_live, [client] * 200, questions, fates))
         await at_rest(gateway)

@@ -123,6 +123,24 @@ async def test_quiet_waits_for_the_last_stream() -> None:
 
 
 @virtual
+async def test_a_slow_reader_is_not_one_that_takes_nothing() -> None:
+    """A large piece may take longer than the send timeout, as long as something of it is taken."""
+    async with running() as (connections, _), asyncio.TaskGroup() as group:
+        peer = Peer()
+        peer.unsent = 1000
+        exchange, subscription = reader(peer)
+        with connections.watch(exchange, subscription) as connection:
+            peer.reading.clear()
+            group.create_task(_open(connection))
+            for _ in range(10):
+                await asyncio.sleep(SEND_TIMEOUT_S - 1)
+                peer.unsent -= 1
+            assert not peer.aborted
+            await asyncio.sleep(SEND_TIMEOUT_S + 2 * BEAT_S)
+            assert peer.aborted
+
+
+@virtual
 async def test_a_write_that_takes_too_long_cuts_its_connection_alone() -> None:
     """Only writes count: a reader that is slow but reads, or has nothing to read, stays."""
     async with running() as (connections, _), asyncio.TaskGroup() as group:

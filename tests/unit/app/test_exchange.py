@@ -98,7 +98,7 @@ async def test_an_unexpected_failure_in_the_middle_drops_the_connection() -> Non
 
 @virtual
 async def test_a_server_without_abort_is_lived_with() -> None:
-    """`refrain.abort` is our own server's extension: elsewhere the failure is still not an answer."""
+    """`refrain.connection` is our own server's extension: elsewhere the failure is still not an answer."""
 
     async def fail(exchange: Exchange) -> None:
         await exchange.send({"type": "http.response.start", "status": 200, "headers": []})

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from app.serving import serve
+from app.stopping import SIGNALS, Stop
 from config.settings import Settings
 from tests.fakes.eventually import eventually
 from tests.fakes.upstream import ScriptedUpstream, answer
@@ -49,15 +50,23 @@ async def serving(capsys: pytest.CaptureFixture[str], **settings: Any) -> AsyncI
         return "Refrain is at" in said
 
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(serve(Settings(port=0, drain_timeout_s=5, **settings)))
+        stop = Stop()
+        task = group.create_task(serve(Settings(port=0, drain_timeout_s=5, **settings), stop))
         await eventually(greeted, within=60)
         instance = Instance(said, int(re.findall(r"is at http://127.0.0.1:(\d+)/", said)[0]))
         assert await instance.get("/healthz") == {"status": "ok"}
         try:
             yield instance
         finally:
-            signal.raise_signal(signal.SIGTERM)
-            assert await task == 0
+            handlers = {number: signal.getsignal(number) for number in SIGNALS}
+            stop.install()
+            try:
+                signal.raise_signal(signal.SIGTERM)
+                assert await task == 0
+                signal.raise_signal(signal.SIGTERM)  # once more, when all is over
+            finally:
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", instance.port)
 
