@@ -12,6 +12,7 @@ import os
 import sys
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -163,15 +164,21 @@ class ChildProcess:
 
 
 async def _end(process: Process) -> None:
-    """SIGTERM, and SIGKILL after 2 s; returns when the child is gone."""
+    """SIGTERM, and SIGKILL after 2 s; returns when the child is gone.
+
+    A timer, not asyncio.timeout: it has to work in a task that is being cancelled, and there a timeout
+    is told apart from the cancel only by later versions of Python 3.11.
+    """
     if process.returncode is not None:
         return
+    _signal(process.terminate)
+    killer = asyncio.get_running_loop().call_later(TERM_TIMEOUT_S, _signal, process.kill)
     try:
-        process.terminate()
-        async with asyncio.timeout(TERM_TIMEOUT_S):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
         await process.wait()
-    except ProcessLookupError:
-        await process.wait()
+    finally:
+        killer.cancel()
+
+
+def _signal(send: Callable[[], None]) -> None:
+    with suppress(ProcessLookupError):
+        send()

@@ -235,3 +235,15 @@ async def test_launcher_whose_parent_is_gone_runs_nothing(tmp_path: Path) -> Non
 
     assert run.returncode == 1
     assert not flag.exists()
+
+
+async def test_supervisor_that_closes_ends_a_stubborn_child_too(tmp_path: Path) -> None:
+    """SIGTERM that is ignored is followed by SIGKILL, also where the keeper itself is being cancelled."""
+    supervisor = Supervisor()
+    mark = tmp_path / "deaf"
+    child = ChildProcess("stubborn", python(STUBBORN, str(mark)), ENV, at_once)
+    pid = await started(supervisor, child)
+    await eventually(mark.exists)
+    await supervisor.close()
+
+    assert is_gone(pid)
