@@ -16,6 +16,8 @@ CALM_AT: Final = 0.5
 INTERVAL_S: Final = 0.25
 #: So many readings in a row: a burst that is over in a second is what pools are for.
 READINGS: Final = 4
+#: Recovered is who has been calm for a minute: a stage of one is full at each request.
+CALM_READINGS: Final = 240
 
 
 class SaturationWatch:
@@ -24,6 +26,7 @@ class SaturationWatch:
     def __init__(self, stages: Sequence[Stage]) -> None:
         self._stages = stages
         self._full_for = {stage.name: 0 for stage in stages}
+        self._calm_for = {stage.name: 0 for stage in stages}
         self._warned: set[str] = set()
 
     async def run(self) -> None:
@@ -37,9 +40,12 @@ class SaturationWatch:
             used = stats.in_use / stats.capacity
             if used < WARN_AT:
                 self._full_for[stage.name] = 0
-                if used <= CALM_AT and not stats.waiting:
+                calm = used <= CALM_AT and not stats.waiting
+                self._calm_for[stage.name] = self._calm_for[stage.name] + 1 if calm else 0
+                if self._calm_for[stage.name] >= CALM_READINGS:
                     self._warned.discard(stage.name)
                 continue
+            self._calm_for[stage.name] = 0
             self._full_for[stage.name] += 1
             if self._full_for[stage.name] >= READINGS and stage.name not in self._warned:
                 self._warned.add(stage.name)

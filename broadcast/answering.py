@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from admission import Stage
+from admission import Admission, Stage
 from broadcast.broadcast import Broadcast
 from broadcast.lifecycle import Phase, Signal
 from runtime.errors import GatewayError, UpstreamBadResponse, UpstreamError, UpstreamRateLimited
@@ -43,27 +43,27 @@ class Answering:
         self._runaway_bytes = runaway_bytes
 
     async def run(self, broadcast: Broadcast[Chunk], body: dict[str, Any]) -> None:
-        """From QUEUED, with a place before the stage, to SEALED or FAILED.
+        """From QUEUED, with a place before the stage or in a back-off without one, to SEALED or FAILED.
 
-        Cancelled when the broadcast is deserted or abandoned.
+        Cancelled when the broadcast is deserted or abandoned. The back-off is the broadcast's, not this
+        task's: a reader that comes back in the middle of it does not cut it short.
         """
+        loop = asyncio.get_running_loop()
         try:
             while True:
-                delay = await self._attempt(broadcast, body)
-                if delay is None:
+                if broadcast.admission is None:
+                    await asyncio.sleep(max(0.0, broadcast.not_before - loop.time()))
+                    broadcast.admission = self._llm_streams.admit(broadcast)
+                if not await self._attempt(broadcast, broadcast.admission, body):
                     return
-                await asyncio.sleep(delay)
-                broadcast.admission = self._llm_streams.admit(broadcast)
         except GatewayError as error:
             broadcast.fail(error)
         except Exception:
             broadcast.fail(GatewayError())
             raise
 
-    async def _attempt(self, broadcast: Broadcast[Chunk], body: dict[str, Any]) -> float | None:
-        """One call under one permit: None when it is over, else the seconds to wait before the next."""
-        admission = broadcast.admission
-        assert admission is not None
+    async def _attempt(self, broadcast: Broadcast[Chunk], admission: Admission, body: dict[str, Any]) -> bool:
+        """One call under one permit; whether another is to follow."""
         async with admission as permit:
             broadcast.signal(Signal.SLOT_GRANTED)
             broadcast.attempts += 1
@@ -74,12 +74,14 @@ class Answering:
                     await self._read(broadcast, batches)
                     # Said before the connection is put away: nobody waits for our housekeeping.
                     broadcast.complete()
-                return None
+                return False
             except UpstreamError as error:
                 delay = self._delay(broadcast, error)
+                broadcast.not_before = asyncio.get_running_loop().time() + delay
+                broadcast.admission = None
                 broadcast.signal(Signal.RETRY)
                 # Nobody connected any more: it is idle again, and the next subscriber starts it.
-                return delay if broadcast.phase is Phase.QUEUED else None
+                return broadcast.phase is Phase.QUEUED
 
     async def _read(self, broadcast: Broadcast[Chunk], batches: AsyncIterator[list[Chunk]]) -> None:
         """The stream into the log. What precedes the first delta (a role, say) waits for it.

@@ -44,6 +44,7 @@ class Broadcast(Generic[E]):
         self.stored = False  #: the cache has accepted it
         self.ttl_s = 0.0  #: for how long after its end it may be served
         self.attempts = 0  #: upstream calls made so far
+        self.not_before = 0.0  #: loop time of the next one, after a failed one
         self.opened_at = asyncio.get_running_loop().time()
         self.entered_at: dict[Phase, float] = {Phase.WAITING: self.opened_at}  #: the first time each
         self.first_delta_at: float | None = None

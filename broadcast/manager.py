@@ -155,8 +155,9 @@ class BroadcastManager:
         self._coming += (phase in COMING) - (before in COMING)
         if phase is Phase.QUEUED and before is Phase.IDLE:
             body = self.running[broadcast].body
-            # The place is taken before anybody is told of it.
-            broadcast.admission = self._llm_streams.admit(broadcast)
+            # The place is taken before anybody is told of it; in a back-off there is none to take.
+            waits = broadcast.not_before > asyncio.get_running_loop().time()
+            broadcast.admission = None if waits else self._llm_streams.admit(broadcast)
             broadcast.work = self._supervisor.spawn("answer", self._answering.run(broadcast, body))
         elif phase is Phase.IDLE and before is Phase.QUEUED:
             self._give_up_place(broadcast)

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from admission import Admission, Priority, Stage
-from app.saturation import INTERVAL_S, READINGS, SaturationWatch
+from app.saturation import CALM_READINGS, INTERVAL_S, READINGS, SaturationWatch
 from chatbot.ticket import Ticket
 from runtime.supervisor import Supervisor
 from tests.virtual_time import virtual
@@ -69,6 +69,12 @@ async def test_only_recovery_arms_it_again(caplog: pytest.LogCaptureFixture) -> 
     for admission in inside[5:]:
         admission.withdraw()
     look(watch, 1)
+    again = fill(stage, 3)
+    look(watch, READINGS)
+    assert len(caplog.records) == 1, "a moment of calm is no recovery: a stage of one has it between requests"
+    for admission in again:
+        admission.withdraw()
+    look(watch, CALM_READINGS)
     fill(stage, 3)
     look(watch, READINGS)
     assert len(caplog.records) == 2

@@ -9,6 +9,7 @@ import pytest
 
 from broadcast.lifecycle import Phase
 from broadcast.outcome import Outcome
+from broadcast.subscription import Subscription
 from chatbot.manager import OPENAI
 from chatbot.record import Role
 from runtime.errors import (
@@ -17,6 +18,7 @@ from runtime.errors import (
     PrepareFailed,
     PrepareTimeout,
     UpstreamError,
+    UpstreamRateLimited,
     UpstreamTruncated,
 )
 from tests.fakes.pipeline import Pipeline, pipeline
@@ -269,3 +271,20 @@ async def test_an_answer_without_content_is_told_and_not_kept() -> None:
         assert reading.result().outcome is Outcome.COMPLETED
         pipe.model.by_hand.clear()
         assert (await pipe.ask_and_read("q")).text == "2: answer to q"
+
+
+@virtual
+async def test_a_reader_that_comes_back_does_not_cut_a_back_off_short() -> None:
+    """Row 64: the back-off is the broadcast's; a reload of the page is no reason to ask the model at once."""
+    async with pipeline() as pipe:
+        pipe.model.errors["q"] = [UpstreamRateLimited(retry_after=9.0)]
+        record = await pipe.ask("q")
+        for _ in range(5):
+            with pipe.manager.reading(record, Subscription(record.broadcast.log)):
+                await asyncio.sleep(1)
+            await asyncio.sleep(0.5)
+            assert len(pipe.model.calls) == 1
+        reading = await pipe.read(record)
+        assert reading.ended is not None
+        assert reading.ended.outcome is Outcome.COMPLETED
+        assert len(pipe.model.calls) == 2
