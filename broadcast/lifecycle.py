@@ -57,8 +57,6 @@ TRANSITIONS: Final[dict[Phase, dict[Signal, Phase]]] = {
 }
 
 RUNNING: Final = frozenset(phase for phase, ways in TRANSITIONS.items() if ways)
-#: On the way to being prepared.
-COMING: Final = frozenset({Phase.WAITING, Phase.PREPARING})
 #: Prepared, and without an LLM slot: what `REFRAIN_MAX_PENDING` bounds.
 PENDING: Final = frozenset({Phase.IDLE, Phase.QUEUED})
 

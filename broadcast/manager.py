@@ -15,7 +15,7 @@ from admission import Stage
 from broadcast.answering import Answering
 from broadcast.broadcast import Broadcast
 from broadcast.epoch import Epochs
-from broadcast.lifecycle import COMING, PENDING, RUNNING, Phase, Signal
+from broadcast.lifecycle import PENDING, RUNNING, Phase, Signal
 from broadcast.log import Log
 from broadcast.sealing import Sealing
 from processing.flights import Flights
@@ -63,7 +63,6 @@ class BroadcastManager:
         self._supervisor = supervisor
         self._bounds = bounds
         self._epochs = Epochs()
-        self._coming = 0
         self._pending = 0
         self._storing = 0
         self._changed: asyncio.Future[None] | None = None  # whoever drains waits for it
@@ -83,7 +82,6 @@ class BroadcastManager:
         broadcast.order = order
         broadcast.admission = self._leaders.admit(broadcast)
         self.running[broadcast] = Prompt(body, turn=broadcast)
-        self._coming += 1
         if key is not None:
             self._flights.claim(key, broadcast)
         return broadcast
@@ -131,8 +129,7 @@ class BroadcastManager:
             broadcast.fail(error)
 
     def _refuse_the_hopeless(self) -> None:
-        # Who is still to be prepared will be pending too, and nobody looks again when it is.
-        if self._coming + self._pending >= self._bounds.max_pending:
+        if self._pending >= self._bounds.max_pending:
             self._llm_streams.refuse("queue_full")
             raise QueueFull(
                 "Too many answers are waiting for the model; try again later.",
@@ -152,7 +149,6 @@ class BroadcastManager:
         """Act on a change of phase. Synchronous: tasks are started and cancelled, never awaited."""
         phase = broadcast.phase
         self._pending += (phase in PENDING) - (before in PENDING)
-        self._coming += (phase in COMING) - (before in COMING)
         if phase is Phase.QUEUED and before is Phase.IDLE:
             body = self.running[broadcast].body
             # The place is taken before anybody is told of it; in a back-off there is none to take.

@@ -62,10 +62,7 @@ class Settings(BaseSettings):
     ] = 1000
     max_pending: Annotated[
         Count,
-        About(
-            "process",
-            "flights to be prepared, prepared, or waiting for an LLM slot; one more is refused `queue_full`",
-        ),
+        About("process", "flights prepared or waiting for an LLM slot; one more is refused `queue_full`"),
     ] = 1000
 
     # -- timers

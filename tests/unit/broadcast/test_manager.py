@@ -78,19 +78,6 @@ async def test_a_submit_beyond_max_pending_is_refused_before_any_work() -> None:
 
 
 @virtual
-async def test_what_is_still_being_prepared_counts_as_well() -> None:
-    """It will be pending too, and nobody looks again when it is: the bound holds after the hook."""
-    async with pipeline(pending=2, leaders=1, hook=True) as pipe:
-        pipe.hook.gate.clear()
-        await pipe.ask("a"), await pipe.ask("b")
-        with pytest.raises(QueueFull):
-            await pipe.ask("c")
-        pipe.hook.gate.set()
-        await settle()
-        assert [broadcast.phase for broadcast in pipe.broadcasts.running] == [Phase.IDLE, Phase.IDLE]
-
-
-@virtual
 async def test_a_wait_beyond_the_deadline_is_shed_now() -> None:
     """Not after a minute in the queue: the measured drain rate says it already, and when to come again."""
     async with pipeline(leaders=1, hook=True, queue_s=61) as pipe:
