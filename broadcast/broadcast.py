@@ -197,6 +197,9 @@ class Broadcast(Generic[E]):
                     claim.end_abandoned(now)
                 else:
                     claim.end(self.end)
+            # What points back at us: an ended answer, with all its chunks, must not be a cycle.
+            self._turns.clear()
+            self.admission = None
             self.wake()
 
     def _set_order(self, order: float) -> None:

@@ -59,7 +59,7 @@ class Claim:
         self.ended: End | None = None
         self.interested = True
         self._timers = timers
-        self._on_end = on_end
+        self._on_end: Callable[[Claim], None] | None = on_end
         self._came = attached  # has a stream of this request ever been open?
         self._subscribe_by: float | None = None
         self._expiry: asyncio.TimerHandle | None = None
@@ -116,7 +116,10 @@ class Claim:
         self.interested = False
         self._cancel_expiry()
         self._cancel_lapse()
-        self._on_end(self)
+        # Let go of, else each request would be a cycle, and its memory wait for a full collection.
+        on_end, self._on_end = self._on_end, None
+        assert on_end is not None
+        on_end(self)
 
     def end_abandoned(self, at: float) -> None:
         """The broadcast ended because nobody was interested: never came, or came and left."""

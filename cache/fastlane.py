@@ -216,6 +216,9 @@ class FastLane:
         answer = decode(data, key)
         if answer is None:
             self._on_error("decode")
-        else:
-            self._local.put(answer)
+            return None
+        held = self._local.get(key)
+        if held is not None and held.stored_at > answer.stored_at:
+            return held  # it was sealed here while Redis was being asked
+        self._local.put(answer)
         return answer

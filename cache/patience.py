@@ -17,6 +17,10 @@ from contextlib import asynccontextmanager
 TURNS = 5
 
 
+def _nothing() -> None:
+    """What a patience that is called off would do."""
+
+
 class Patience:
     """Calls `end()` after `seconds`, later only by what the loop was stalled; `cancel()` calls it off."""
 
@@ -30,8 +34,9 @@ class Patience:
         self._timer = asyncio.get_running_loop().call_later(self._half, self._at_half_time)
 
     def cancel(self) -> None:
-        """Idempotent."""
+        """Idempotent. Lets go of `end`, which usually knows us."""
         self._timer.cancel()
+        self._end = _nothing
 
     def _at_half_time(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(self._half, self._turn, TURNS)
