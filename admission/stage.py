@@ -181,6 +181,12 @@ class Stage:
         return self._room.ahead_of(admission) + 1
 
     @property
+    def full(self) -> bool:
+        """Would `admit` refuse now?"""
+        crowded = self.max_waiting is not None and len(self._room) >= self.max_waiting
+        return crowded and self._in_use >= self.capacity
+
+    @property
     def measured(self) -> bool:
         """Has anybody left it lately? Without that no wait can be foretold."""
         return self._holding.mean(asyncio.get_running_loop().time()) is not None

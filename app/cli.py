@@ -14,7 +14,7 @@ from cache.errors import StoreError
 from cache.folders import default_root, running_sockets
 from cache.keys import scope_of
 from cache.purge import purge
-from cache.redis import RedisTarget
+from cache.targets import RedisTarget
 from config.advice import warnings
 from config.describe import describe
 from config.loading import SettingsError, load

@@ -32,7 +32,7 @@ class Start:
 
 def start_of(exchange: Exchange, record: Record) -> Start:
     """Raises BadCursor or HistoryGone; never silently a full replay."""
-    given = _given(exchange)
+    given = cursor_given(exchange)
     log = record.broadcast.log
     epoch, seq = cursor = given or (log.epoch, 0)
     if record.claim.ended is not None and cursor == sse.terminal_id(record):
@@ -45,7 +45,8 @@ def start_of(exchange: Exchange, record: Record) -> Start:
     return Start(cursor, 0 if reset else seq, reset)
 
 
-def _given(exchange: Exchange) -> tuple[int, int] | None:
+def cursor_given(exchange: Exchange) -> tuple[int, int] | None:
+    """Epoch and sequence number, None for a fresh reader. Raises BadCursor for what is neither."""
     text = exchange.header(b"last-event-id")
     if not text:
         query = parse_qs(exchange.scope["query_string"].decode("latin-1"), keep_blank_values=True)

@@ -34,6 +34,9 @@ STATUS: Final[dict[str, int]] = {
     "upstream_error": 502,
     "upstream_truncated": 502,
     "draining": 503,
+    "leader_lost": 503,
+    "state_unavailable": 503,
+    "worker_lost": 503,
     "upstream_rate_limited": 503,
     "upstream_unreachable": 503,
     "upstream_rejected": 400,  # where the upstream's own 400, 404 or 422 did not come with it

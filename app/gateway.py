@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from admission import Stage
 from app.auth import Auth
@@ -18,6 +18,7 @@ from app.observer import PipelineObserver
 from app.parsing import with_model
 from app.pulse import Pulse
 from app.saturation import SaturationWatch
+from app.sharing import Sharing
 from broadcast.answering import Answering
 from broadcast.broadcast import Broadcast
 from broadcast.claim import ClaimTimers
@@ -25,11 +26,14 @@ from broadcast.manager import Bounds, BroadcastManager
 from broadcast.sealing import Sealing
 from cache.fastlane import FastLane
 from cache.keys import SharingKeys
-from cache.redis import RedisConnection, RedisTarget
+from cache.processes import new_proc
+from cache.redis import RedisConnection
 from cache.store import RedisAnswerStore
+from cache.targets import RedisTarget
 from chatbot.manager import ChatManager
 from chatbot.records import Records
 from chatbot.request import ChatRequest
+from chatbot.shared import SharedChatManager
 from config.settings import Settings
 from processing.flights import Flights
 from processing.hook import HookStep
@@ -52,11 +56,19 @@ LOG_FACTOR = 4
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where this process finds what it needs; decided before it starts. `simulated`: the model is ours."""
+    """Where this process finds what it needs; decided before it starts. `simulated`: the model is ours.
+
+    `shared`: other processes use the same Redis, and running answers, limits and records are theirs too.
+    `worker` numbers the processes of one instance from 1.
+    """
 
     upstream_url: str
     redis: RedisTarget
     simulated: bool = False
+    shared: bool = False
+    proc: str = field(default_factory=new_proc)
+    worker: int = 1
+    workers: int = 1
 
 
 class Gateway:
@@ -75,6 +87,7 @@ class Gateway:
             {entry.key.get_secret_value(): entry.tenant for entry in s.api_keys},
             s.admin_key.get_secret_value() if s.admin_key else None,
         )
+        self.sharing = Sharing(s, addresses, self.supervisor, self._redis_error) if addresses.shared else None
         self.pulse = Pulse()
         self.connections = Connections(self.supervisor, self.pulse, s.send_timeout_s)
 
@@ -92,6 +105,7 @@ class Gateway:
             queue_size=s.queue_size,
             local_bytes=s.local_cache_bytes,
             enabled=s.cache_ttl_s > 0,
+            claims=self.sharing,
             on_wait=metrics.stage_wait["cache"].observe,
             on_error=self._redis_error,
         )
@@ -111,6 +125,9 @@ class Gateway:
         if s.prepare_url is not None:
             self._hook = PreparationHook(s.prepare_url.get_secret_value(), s.max_concurrent_leaders)
         flights: Flights[Broadcast[Chunk]] = Flights()
+        sealing = Sealing(self.lane, s.cache_ttl_s)
+        if self.sharing is not None:
+            self.sharing.build(flights, sealing)
         max_log_bytes = LOG_FACTOR * s.cache_max_entry_bytes
         self.broadcasts = BroadcastManager(
             flights,
@@ -123,7 +140,7 @@ class Gateway:
                 self.retry,
                 slot_s=s.slot_timeout_s,
             ),
-            Sealing(self.lane, s.cache_ttl_s),
+            sealing,
             self.supervisor,
             Bounds(
                 max_pending=s.max_pending,
@@ -133,24 +150,28 @@ class Gateway:
                 prepare_s=s.prepare_timeout_s,
             ),
             finish_unwatched=s.abandon_policy == "finish",
+            elsewhere=None if self.sharing is None else self.sharing.relay,
         )
         self.records = Records(s.retention_s, s.retention_bytes)
         self.observer = PipelineObserver(metrics)
-        self.manager = ChatManager(
+        timers = ClaimTimers(
+            queue_s=s.queue_timeout_s,
+            slot_s=s.slot_timeout_s,
+            subscribe_s=s.subscribe_timeout_s,
+            grace_s=s.abandon_grace_s,
+        )
+        self.manager = (ChatManager if self.sharing is None else SharedChatManager)(
             self._keys(),
             self.lane,
             flights,
             self.followers,
             self.broadcasts,
             self.records,
-            ClaimTimers(
-                queue_s=s.queue_timeout_s,
-                slot_s=s.slot_timeout_s,
-                subscribe_s=s.subscribe_timeout_s,
-                grace_s=s.abandon_grace_s,
-            ),
+            timers,
             self.observer,
         )
+        if self.sharing is not None and isinstance(self.manager, SharedChatManager):
+            self.sharing.meet(self.broadcasts, flights, self.records, self.manager, timers)
 
     async def with_default_model(self, request: ChatRequest) -> ChatRequest:
         """The request itself, or, where it names no model, the same for the upstream's first."""
@@ -160,12 +181,15 @@ class Gateway:
 
     # -- lifespan -----------------------------------------------------------------------------
     async def start(self) -> None:
+        if self.sharing is not None:
+            await self.sharing.start()
         self.lane.start(self.supervisor)
         self.supervisor.own("pulse", self.pulse.run())
         self.supervisor.own("saturation", self.saturation.run())
         self.supervisor.own("retention", self._forget())
         self.supervisor.spawn("first models", self._learn_models())
-        self.state = "ready"
+        if self.state == "starting":
+            self.state = "ready"
 
     def begin_drain(self) -> None:
         """Readiness first, then the door: whoever balances the load is told before anybody is refused."""
@@ -175,10 +199,14 @@ class Gateway:
     async def close(self) -> None:
         """After the last answer: the tasks, then what they used."""
         self.lane.close()
+        if self.sharing is not None:
+            await self.sharing.drain()
         await self.supervisor.close()
         if self._hook is not None:
             await self._hook.close()
         await self.client.close()
+        if self.sharing is not None:
+            await self.sharing.close()
         await self._redis.close()
 
     # -- building -----------------------------------------------------------------------------

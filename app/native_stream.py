@@ -40,6 +40,10 @@ async def _run(
 ) -> None:
     shown: Progress | None = None
     while not subscription.closed:
+        if subscription.voided:
+            # Another process goes on, from the start: what this reader has is void.
+            data += sse.reset(subscription.log.epoch) if subscription.cursor else b""
+            subscription.rewind()
         ended = record.claim.ended
         if ended is not None:
             # What others get after a request's own end is not its own any more.

@@ -18,7 +18,7 @@ from broadcast.outcome import End, Outcome
 from broadcast.subscription import Subscription
 from chatbot.manager import ChatManager
 from chatbot.record import Record, Role
-from runtime.errors import GatewayError
+from runtime.errors import GatewayError, LeaderLost
 from upstream.chunk import Chunk
 
 PATIENCE_S: Final = 5.0
@@ -58,6 +58,7 @@ async def stream(
         await connection.open(reply_headers(record))
         shown = 0
         while not subscription.closed:
+            _follow_restart(record, subscription)
             data = subscription.take(form) if not record.alone else b""
             ended = record.claim.ended
             if ended is not None:
@@ -90,6 +91,15 @@ async def whole(exchange: Exchange, connections: Connections, manager: ChatManag
         if error is not None:
             raise error
         await connection.respond(200, manager.completion(record), reply_headers(record, whole=True))
+
+
+def _follow_restart(record: Record, subscription: Subscription[Chunk]) -> None:
+    """Another process goes on, from the start. This wire has no word for that: who has seen text ends."""
+    if subscription.voided:
+        if subscription.cursor:
+            record.claim.fail(LeaderLost())
+        else:
+            subscription.rewind()
 
 
 def _form(include_usage: bool) -> Form[Chunk]:
@@ -137,6 +147,7 @@ async def _first(record: Record, subscription: Subscription[Chunk]) -> None:
         async with asyncio.timeout(PATIENCE_S):
             while not subscription.closed and record.claim.ended is None and not subscription.behind:
                 await subscription.wait()
+                _follow_restart(record, subscription)
     except TimeoutError:
         return
     ended = record.claim.ended

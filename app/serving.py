@@ -18,7 +18,7 @@ from app.simulate import SimulatorChild
 from app.stopping import Stop
 from cache.embedded import EmbeddedRedis, NoServer
 from cache.folders import FolderError
-from cache.redis import RedisTarget
+from cache.targets import RedisTarget
 from config.settings import Settings
 from runtime.supervisor import Supervisor
 
@@ -75,13 +75,14 @@ async def _addresses(settings: Settings, supervisor: Supervisor) -> AsyncIterato
             target = RedisTarget(settings.redis_url.get_secret_value(), connections)
         else:
             target = await _embedded(settings, supervisor, stack, connections)
+        shared = settings.redis_url is not None
         if settings.upstream_base_url is not None:
-            yield Addresses(settings.upstream_base_url, target)
+            yield Addresses(settings.upstream_base_url, target, shared=shared)
             return
         simulator = SimulatorChild()
         stack.push_async_callback(simulator.stop)
         await simulator.start(supervisor)
-        yield Addresses(simulator.url, target, simulated=True)
+        yield Addresses(simulator.url, target, simulated=True, shared=shared)
 
 
 async def _embedded(
@@ -111,8 +112,6 @@ def _greet(settings: Settings, addresses: Addresses, sock: socket.socket) -> Non
         _say(f"Upstream: {addresses.upstream_url}")
     if settings.redis_url is None:
         _say("Redis: embedded, in memory only; its cache is lost on restart.")
-    if settings.durable:
-        _say("REFRAIN_DURABLE has no effect yet: one process keeps its running answers in memory.")
     _say(_first_steps(base, " -H 'authorization: Bearer YOUR_KEY'" if settings.api_keys else ""))
 
 

@@ -17,7 +17,9 @@ from broadcast.claim import Claim
 from broadcast.lifecycle import RUNNING, Phase, Signal, advance
 from broadcast.log import E, Log
 from broadcast.outcome import End, Outcome
+from broadcast.shown import Shown
 from broadcast.subscription import Subscription
+from cache.views import Others
 from runtime.errors import GatewayError
 
 
@@ -28,6 +30,23 @@ class Driver(Protocol):
 
     def entered(self, broadcast: Broadcast[Any], before: Phase) -> None:
         """The phase has changed from `before` to `broadcast.phase`."""
+
+    def grew(self, broadcast: Broadcast[Any]) -> None:
+        """Its log has more events."""
+
+    def attended(self, broadcast: Broadcast[Any]) -> None:
+        """Of a mirror: who is connected or interested here may have changed."""
+
+    def may_abandon(self, broadcast: Broadcast[Any], *, expired: bool) -> bool:
+        """Nobody here is interested. False: it is being asked whether anybody is elsewhere."""
+
+
+_SIGNALS = {
+    Outcome.COMPLETED: Signal.COMPLETE,
+    Outcome.FAILED: Signal.FAIL,
+    Outcome.CANCELLED: Signal.ABANDON,
+    Outcome.EXPIRED: Signal.EXPIRE,
+}
 
 
 class Broadcast(Generic[E]):
@@ -49,6 +68,9 @@ class Broadcast(Generic[E]):
         self.entered_at: dict[Phase, float] = {Phase.WAITING: self.opened_at}  #: the first time each
         self.first_delta_at: float | None = None
         self.order = float("inf")
+        self.remote = False  #: a mirror: made by another process
+        self.foreign = Others()  #: who follows it from other processes
+        self.shown = Shown()  #: of a mirror: what its maker says of its place
         self.step: str | None = None  #: of preparation
         self.work: asyncio.Task[None] | None = None  #: what the driver runs for it now
         self.driver = driver
@@ -88,9 +110,16 @@ class Broadcast(Generic[E]):
     @property
     def position(self) -> int:
         """The place in the queue it waits in, from 1; 0 if it waits in none."""
+        if self.remote:
+            return self.shown.position
         if self.phase in (Phase.WAITING, Phase.QUEUED) and self.admission is not None:
             return self.admission.position
         return 0
+
+    @property
+    def stake(self) -> str:
+        """What this process wants of it: "f" follows, "i" somebody is interested, "+" connected."""
+        return "f" + ("i" if self._interested else "") + ("+" if self._connected else "")
 
     # -- claims -------------------------------------------------------------------------------
     def join(self, claim: Claim) -> None:
@@ -99,7 +128,8 @@ class Broadcast(Generic[E]):
             claim.end(self.end)
             return
         self.claims[claim.ticket.id] = claim
-        self.interest(claim, 1)
+        if claim.interested:
+            self.interest(claim, 1)
         if claim.connections:
             self.connection(1)
         claim.enter(self.phase)
@@ -134,17 +164,40 @@ class Broadcast(Generic[E]):
         """Draw the consequence of who is connected and who is interested now."""
         if not self.running:
             return
-        if not self._interested:
+        connected = self._connected or self.foreign.connected
+        if self.remote:
+            self._judge_mirror()
+        elif not self._interested and not self.foreign.interested:
             if self.phase is Phase.LIVE and self.driver.finish_unwatched and not explicit:
                 return
-            if expired and not self.claims:
-                self._finish(Signal.EXPIRE, Outcome.EXPIRED, None)
-            else:
-                self._finish(Signal.ABANDON, Outcome.CANCELLED, None)
-        elif self.phase is Phase.IDLE and self._connected:
+            expired = expired and not self.claims
+            if self.driver.may_abandon(self, expired=expired):
+                self.abandon(expired=expired)
+        elif self.phase is Phase.IDLE and connected:
             self.signal(Signal.SUBSCRIBED)
-        elif self.phase is Phase.QUEUED and not self._connected:
+        elif self.phase is Phase.QUEUED and not connected:
             self.signal(Signal.DESERTED)
+
+    def _judge_mirror(self) -> None:
+        """Its maker judges; here it ends only when no request is left that could be read."""
+        if self.claims:
+            self.driver.attended(self)
+        else:
+            self.abandon(expired=False)
+
+    def heard(self, others: Others) -> None:
+        """How many other processes follow, and with whom."""
+        self.foreign = others
+        self.judge()
+
+    def abandon(self, *, expired: bool) -> None:
+        """Nobody anywhere is interested."""
+        if not self.running:
+            return
+        if expired:
+            self._finish(Signal.EXPIRE, Outcome.EXPIRED, None)
+        else:
+            self._finish(Signal.ABANDON, Outcome.CANCELLED, None)
 
     # -- the course ---------------------------------------------------------------------------
     def signal(self, signal: Signal) -> None:
@@ -157,6 +210,24 @@ class Broadcast(Generic[E]):
         self.driver.entered(self, before)
         self.judge()
 
+    def show(self, phase: Phase) -> None:
+        """A mirror is in the phase that its maker says; a restarted broadcast in its first."""
+        if phase is not self.phase:
+            self.phase = phase
+            self.entered_at.setdefault(phase, asyncio.get_running_loop().time())
+            for claim in list(self.claims.values()):
+                claim.enter(phase)
+        self.wake()
+
+    def restart(self, epoch: int, *, remote: bool) -> None:
+        """Its maker is gone: it starts again under another epoch, made here or elsewhere."""
+        self.remote = remote
+        self.log.restart(epoch)
+        self.foreign, self.shown = Others(), Shown()
+        self.first_delta_at = self.step = self.admission = None
+        self.attempts, self.not_before = 0, 0.0
+        self.show(Phase.WAITING)
+
     def show_step(self, step: str) -> None:
         self.step = step
         self.wake()
@@ -165,6 +236,7 @@ class Broadcast(Generic[E]):
         self.log.extend(events)
         if self.first_delta_at is None and self.log.seq:
             self.first_delta_at = asyncio.get_running_loop().time()
+        self.driver.grew(self)
         self.wake()
 
     def complete(self) -> None:
@@ -175,6 +247,14 @@ class Broadcast(Generic[E]):
         """For all: what has been produced is kept, nothing is cached, the next twin starts fresh."""
         if self.running:
             self._finish(Signal.FAIL, Outcome.FAILED, error)
+
+    def conclude(self, outcome: Outcome, error: GatewayError | None) -> None:
+        """A mirror ends as its maker says it did."""
+        if not self.running:
+            return
+        if outcome is Outcome.COMPLETED:
+            self.show(Phase.LIVE)
+        self._finish(_SIGNALS[outcome], outcome, error)
 
     def wake(self) -> None:
         for reader in self.readers:

@@ -39,6 +39,10 @@ class ClaimTimers:
     grace_s: float = 5.0
 
 
+#: Until the process that a reader has come to is sure to be counted.
+COUNTED_S = 2.0
+
+
 class Claim:
     """State: connections, interest, two timers and the end. Everything else belongs to the broadcast."""
 
@@ -102,6 +106,29 @@ class Claim:
         """End this request alone; the broadcast goes on if anybody else is interested."""
         self._end_alone(Outcome.CANCELLED, reason=reason)
         self.broadcast.judge(explicit=True)
+
+    def fail(self, error: GatewayError) -> None:
+        """End this request alone, for what its reader has seen and cannot be continued."""
+        self._end_alone(Outcome.FAILED, error=error)
+        self.broadcast.judge()
+
+    def finish_alone(self, end: End) -> None:
+        """It has ended elsewhere: here too, as there."""
+        if self.ended is None:
+            self.broadcast.leave(self)
+            self.end(end)
+            self.broadcast.judge()
+
+    def came_elsewhere(self) -> None:
+        """A stream of it is open in another process, which counts it from now on; here it lapses."""
+        if self.ended is not None or self._came:
+            return
+        self._came = True
+        if self.broadcast.phase is Phase.IDLE:
+            self._cancel_expiry()  # it was the subscribe timer
+        self._cancel_lapse()
+        if self.connections == 0:
+            self._lapse_at(asyncio.get_running_loop().time() + max(self._timers.grace_s, COUNTED_S))
 
     def withdraw(self) -> None:
         """Its client left before the request was fully admitted: a disconnect, not a wish to stop."""

@@ -73,6 +73,12 @@ class Log(Generic[E]):
     def end(self) -> None:
         self.ended = True
 
+    def restart(self, epoch: int) -> None:
+        """What it held is void: its maker is gone, and another answer begins. Readers see `epoch` change."""
+        # New lists: whoever has kept the old ones, for a request that ended with them, keeps its text.
+        self.events, self._content_at, self._forms = [], [], {}
+        self.epoch, self.size, self.ended, self._whole = epoch, 0, False, None
+
     def index_after(self, seq: int) -> int:
         """The cursor of a reader that has seen everything up to `seq` (0 ≤ seq ≤ self.seq)."""
         return 0 if seq == 0 else self._content_at[seq - 1] + 1

@@ -14,9 +14,11 @@ from typing import Any
 from admission import Stage
 from broadcast.answering import Answering
 from broadcast.broadcast import Broadcast
+from broadcast.elsewhere import Elsewhere, Nowhere
 from broadcast.epoch import Epochs
 from broadcast.lifecycle import PENDING, RUNNING, Phase, Signal
 from broadcast.log import Log
+from broadcast.outcome import Outcome
 from broadcast.sealing import Sealing
 from processing.flights import Flights
 from processing.preparer import Preparer, Prompt
@@ -51,6 +53,7 @@ class BroadcastManager:
         bounds: Bounds,
         *,
         finish_unwatched: bool,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self.finish_unwatched = finish_unwatched
         self.running: dict[Broadcast[Chunk], Prompt] = {}
@@ -66,25 +69,70 @@ class BroadcastManager:
         self._pending = 0
         self._storing = 0
         self._changed: asyncio.Future[None] | None = None  # whoever drains waits for it
+        self._elsewhere: Elsewhere = elsewhere or Nowhere(sealing)
 
     def __repr__(self) -> str:
         return f"<BroadcastManager [{len(self.running)} running, {self._pending} pending]>"
 
     # -- opening ------------------------------------------------------------------------------
-    def open(self, key: str | None, body: dict[str, Any], order: float) -> Broadcast[Chunk]:
+    def open(
+        self,
+        key: str | None,
+        body: dict[str, Any],
+        order: float,
+        *,
+        epoch: int | None = None,
+        store: bool = True,
+    ) -> Broadcast[Chunk]:
         """Lead: take a place before the leaders stage and in the flights table, or be refused at once.
 
-        Raises QueueFull or QueueTimeout, and then nothing stays behind. `begin` must follow in the
-        same turn of the loop, when the leader's claim has joined.
+        `epoch`: the one that Redis has given. Raises QueueFull or QueueTimeout, and then nothing stays
+        behind. `begin` must follow in the same turn of the loop, when the leader's claim has joined.
         """
         self._refuse_the_hopeless()
-        broadcast = Broadcast(key, Log[Chunk](self._epochs.next(), self._bounds.max_log_bytes), self)
+        log = Log[Chunk](epoch or self._epochs.next(), self._bounds.max_log_bytes)
+        broadcast = Broadcast(key, log, self)
         broadcast.order = order
         broadcast.admission = self._leaders.admit(broadcast)
-        self.running[broadcast] = Prompt(body, turn=broadcast)
+        self.running[broadcast] = Prompt(body, turn=broadcast, store=store)
         if key is not None:
             self._flights.claim(key, broadcast)
         return broadcast
+
+    def follow(self, key: str, epoch: int, body: dict[str, Any] | None, order: float) -> Broadcast[Chunk]:
+        """A mirror of what another process makes. `body`: what to make it from should that one die."""
+        mirror = Broadcast(key, Log[Chunk](epoch, self._bounds.max_log_bytes), self)
+        mirror.order, mirror.remote = order, True
+        self.running[mirror] = Prompt(body or {}, turn=mirror)
+        self._flights.claim(key, mirror)
+        return mirror
+
+    def take_over(self, mirror: Broadcast[Chunk], epoch: int, body: dict[str, Any]) -> None:
+        """Make here, from the start, what another process has left."""
+        self.running[mirror] = Prompt(body, turn=mirror, store=self.running[mirror].store)
+        mirror.restart(epoch, remote=False)
+        try:
+            mirror.admission = self._leaders.admit(mirror)
+        except GatewayError as error:
+            mirror.fail(error)
+        else:
+            self.begin(mirror)
+
+    def let_go(self, broadcast: Broadcast[Chunk], epoch: int) -> None:
+        """Another process makes it, under `epoch`, and nothing of ours has been shown: mirror it from now on."""
+        self._pending -= broadcast.phase in PENDING
+        work, broadcast.work = broadcast.work, None
+        if broadcast.phase in (Phase.WAITING, Phase.QUEUED):
+            self._give_up_place(broadcast)  # else its task does, once its call is closed
+        broadcast.restart(epoch, remote=True)
+        if work is not None:
+            work.cancel()
+
+    def promote(self, broadcast: Broadcast[Chunk], log: Log[Chunk]) -> None:
+        """Its answer is in the cache by now: served first, taken out of its queue second."""
+        self.let_go(broadcast, log.epoch)
+        broadcast.append(log.events)
+        broadcast.conclude(Outcome.COMPLETED, None)
 
     def begin(self, broadcast: Broadcast[Chunk]) -> None:
         """Prepare: at once where there is nothing to do and nobody to wait for, else in a task."""
@@ -107,6 +155,8 @@ class BroadcastManager:
         position = broadcast.position
         if not position:
             return None
+        if broadcast.remote:
+            return broadcast.shown.eta_s
         stage = self._leaders if broadcast.phase is Phase.WAITING else self._llm_streams
         return stage.predicted_wait(position - 1) if stage.measured else None
 
@@ -125,29 +175,45 @@ class BroadcastManager:
 
     def end_all(self, error: GatewayError) -> None:
         """The process ends: whatever still runs gets its terminal event now."""
+        self._elsewhere.abdicate_all()
         for broadcast in list(self.running):
             broadcast.fail(error)
 
-    def _refuse_the_hopeless(self) -> None:
+    @property
+    def hopeless(self) -> bool:
+        """Would `open` refuse now? Then no key need be claimed for it."""
+        return self._leaders.full or self._hopeless() is not None
+
+    def _hopeless(self) -> tuple[Stage, GatewayError] | None:
         if self._pending >= self._bounds.max_pending:
-            self._llm_streams.refuse("queue_full")
-            raise QueueFull(
+            return self._llm_streams, QueueFull(
                 "Too many answers are waiting for the model; try again later.",
                 retry_after=self._llm_streams.predicted_wait(0),
             )
         for stage, limit in ((self._leaders, self._bounds.queue_s), (self._llm_streams, self._bounds.slot_s)):
             wait = stage.predicted_wait()
             if wait > limit:
-                stage.refuse("queue_timeout")
-                raise QueueTimeout(
+                return stage, QueueTimeout(
                     "The wait would be longer than this request may take; try again later.",
                     retry_after=wait - limit,
                 )
+        return None
+
+    def _refuse_the_hopeless(self) -> None:
+        if (refusal := self._hopeless()) is not None:
+            stage, error = refusal
+            stage.refuse(error.code)
+            raise error
 
     # -- driving ------------------------------------------------------------------------------
     def entered(self, broadcast: Broadcast[Any], before: Phase) -> None:
         """Act on a change of phase. Synchronous: tasks are started and cancelled, never awaited."""
         phase = broadcast.phase
+        if broadcast.remote:
+            if phase not in RUNNING:
+                self._mirror_ended(broadcast)
+            self._tell()
+            return
         self._pending += (phase in PENDING) - (before in PENDING)
         if phase is Phase.QUEUED and before is Phase.IDLE:
             body = self.running[broadcast].body
@@ -160,7 +226,27 @@ class BroadcastManager:
             self._stop_work(broadcast)
         elif phase not in RUNNING:
             self._ended(broadcast, before)
+            self._tell()
+            return
+        self._elsewhere.changed(broadcast)
         self._tell()
+
+    def grew(self, broadcast: Broadcast[Any]) -> None:
+        if not broadcast.remote:
+            self._elsewhere.changed(broadcast)
+
+    def attended(self, broadcast: Broadcast[Any]) -> None:
+        self._elsewhere.attended(broadcast)
+
+    def may_abandon(self, broadcast: Broadcast[Any], *, expired: bool) -> bool:
+        return self._elsewhere.may_abandon(broadcast, expired=expired)
+
+    def _mirror_ended(self, mirror: Broadcast[Chunk]) -> None:
+        del self.running[mirror]
+        assert mirror.key is not None
+        assert mirror.end is not None
+        self._flights.leave(mirror.key, mirror)
+        self._elsewhere.ended(mirror, mirror.end.outcome, mirror.end.error)
 
     def _tell(self) -> None:
         if self._changed is not None and not self._changed.done():
@@ -176,6 +262,11 @@ class BroadcastManager:
             self._seal(broadcast, prompt)
         else:
             self._stop_work(broadcast)
+            self._tell_elsewhere(broadcast)
+
+    def _tell_elsewhere(self, broadcast: Broadcast[Chunk]) -> None:
+        assert broadcast.end is not None
+        self._elsewhere.ended(broadcast, broadcast.end.outcome, broadcast.end.error)
 
     @staticmethod
     def _give_up_place(broadcast: Broadcast[Chunk]) -> None:
@@ -221,6 +312,7 @@ class BroadcastManager:
         except Exception:
             # Whatever is wrong with it: nobody may find it for ever.
             self._flights.leave(key, broadcast)
+            self._tell_elsewhere(broadcast)
             raise
         if accepted:
             broadcast.stored = self._sealing.healthy
@@ -228,11 +320,12 @@ class BroadcastManager:
             self._supervisor.spawn("seal", self._store(key, broadcast, prompt))
         else:
             self._flights.leave(key, broadcast)
+            self._tell_elsewhere(broadcast)
 
     async def _store(self, key: str, broadcast: Broadcast[Chunk], prompt: Prompt) -> None:
         self._storing += 1
         try:
-            await self._sealing.store(key, broadcast.log, prompt.ttl_s)
+            await self._elsewhere.sealed(broadcast, prompt.ttl_s)
         finally:
             self._storing -= 1
             self._flights.land(key, broadcast)

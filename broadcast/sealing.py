@@ -37,8 +37,16 @@ class Sealing:
 
     async def store(self, key: str, log: Log[Chunk], ttl_s: float | None) -> bool:
         """Store what was accepted; True if Redis has it. `ttl_s` shortens the configured TTL only."""
+        return await self._lane.store(self.answer(key, log, ttl_s))
+
+    def keep(self, key: str, log: Log[Chunk], ttl_s: float | None) -> bytes | None:
+        """As `store`, but only in this process: what is to be written, for whoever does. None: nothing."""
+        return self._lane.keep(self.answer(key, log, ttl_s))
+
+    def answer(self, key: str, log: Log[Chunk], ttl_s: float | None) -> SealedAnswer:
+        """What the cache is to hold."""
         usage = next((chunk.usage for chunk in reversed(log.events) if chunk.usage), None) or {}
-        answer = SealedAnswer(
+        return SealedAnswer(
             key=key,
             epoch=log.epoch,
             stored_at=time.time(),
@@ -48,7 +56,6 @@ class Sealing:
             prompt_tokens=_count(usage.get("prompt_tokens")),
             completion_tokens=_count(usage.get("completion_tokens")),
         )
-        return await self._lane.store(answer)
 
 
 def log_of(answer: SealedAnswer) -> Log[Chunk] | None:

@@ -14,11 +14,12 @@ class Subscription(Generic[E]):
     Waking is level-triggered: a wake between two waits is not lost, and several are one.
     """
 
-    __slots__ = ("_dirty", "_waiter", "closed", "cursor", "log")
+    __slots__ = ("_dirty", "_epoch", "_waiter", "closed", "cursor", "log")
 
     def __init__(self, log: Log[E], cursor: int = 0) -> None:
         self.log = log
         self.cursor = cursor
+        self._epoch = log.epoch
         self.closed = False
         self._dirty = True
         # One future per waiter: a shared one would be cancelled for all with the first task cancelled.
@@ -29,11 +30,20 @@ class Subscription(Generic[E]):
 
     @property
     def behind(self) -> int:
-        return len(self.log) - self.cursor
+        return 0 if self.voided else len(self.log) - self.cursor
+
+    @property
+    def voided(self) -> bool:
+        """The log has restarted under another epoch: what this reader has taken is void."""
+        return self._epoch != self.log.epoch
+
+    def rewind(self) -> None:
+        """Read the log that is there now from its start."""
+        self.cursor, self._epoch = 0, self.log.epoch
 
     def take(self, form: Form[E]) -> bytes:
-        """All that is new since the last take, in one piece; b"" if nothing is."""
-        if self.cursor == len(self.log):
+        """All that is new since the last take, in one piece; b"" if nothing is, or until `rewind`."""
+        if self.cursor == len(self.log) or self._epoch != self.log.epoch:
             return b""
         data = self.log.since(self.cursor, form)
         self.cursor = len(self.log)

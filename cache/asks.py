@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from typing import Any
 
-from cache.answer import SealedAnswer
 from cache.patience import Patience
 
-Waiter = asyncio.Future[SealedAnswer | None]
+Waiter = asyncio.Future[Any]
 
 
 class Ask:
@@ -21,9 +21,10 @@ class Ask:
     Each waiter has a future of its own: cancelling a shared one would cancel it for all.
     """
 
-    __slots__ = ("asked_at", "key", "patience", "waiters")
+    __slots__ = ("asked_at", "key", "patience", "question", "waiters")
 
-    def __init__(self, key: str, asked_at: float) -> None:
+    def __init__(self, key: str, asked_at: float, question: Any = None) -> None:
+        self.question = question  #: more than "what is stored under this key"
         self.key = key
         self.asked_at = asked_at
         self.waiters: list[Waiter] = []
@@ -32,7 +33,7 @@ class Ask:
     def __repr__(self) -> str:
         return f"<Ask {self.key[:8]} for {len(self.waiters)}>"
 
-    def settle(self, answer: SealedAnswer | None) -> None:
+    def settle(self, answer: Any) -> None:
         """Tell every waiter; only the first call has an effect."""
         if self.patience is not None:
             self.patience.cancel()
@@ -67,7 +68,11 @@ class WaitingRoom:
         ask = self._waiting.get(key)
         return self._enter(key) if ask is None else ask
 
-    async def outcome(self, ask: Ask) -> SealedAnswer | None:
+    def enter(self, name: str, question: Any) -> Ask | None:
+        """A question of its own, which nobody joins; None if the room is full."""
+        return None if name in self._waiting else self._enter(name, question)
+
+    async def outcome(self, ask: Ask) -> Any:
         """Wait for the ask as one more waiter. If the caller is cancelled, nobody else notices."""
         waiter: Waiter = asyncio.get_running_loop().create_future()
         ask.waiters.append(waiter)
@@ -98,11 +103,11 @@ class WaitingRoom:
         oldest = next(iter(self._waiting.values()), None)
         return 0.0 if oldest is None else max(0.0, now - oldest.asked_at)
 
-    def _enter(self, key: str) -> Ask | None:
+    def _enter(self, key: str, question: Any = None) -> Ask | None:
         if len(self._waiting) >= self.capacity:
             self.overflowed += 1
             return None
-        ask = Ask(key, asyncio.get_running_loop().time())
+        ask = Ask(key, asyncio.get_running_loop().time(), question)
         # Runs on after a worker has taken the ask: queue and round trip share one budget.
         ask.patience = Patience(self._patience_s, partial(self._run_out, ask))
         self._waiting[key] = ask

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from cache.answer import SealedAnswer
 from cache.asks import Ask, WaitingRoom
@@ -18,8 +19,9 @@ from cache.batch import BatchSize
 from cache.breaker import Breaker
 from cache.codec import decode, encode
 from cache.errors import StoreDown, StoreRefused
+from cache.flights import Asking, Hit, Joined
 from cache.local import LocalLayer
-from cache.store import AnswerStore
+from cache.store import GET_TIMEOUT_S, AnswerStore
 from cache.writer import Writer
 from runtime.supervisor import Supervisor
 
@@ -53,6 +55,15 @@ class LaneStats:
     oldest_wait_s: float
 
 
+class Claims(Protocol):
+    """The flights that several processes share."""
+
+    async def join(self, asking: Asking, timeout_s: float) -> Joined: ...
+
+    def unclaimed(self, key: str, joined: Joined) -> None:
+        """Whoever asked has left meanwhile."""
+
+
 class FastLane:
     """The in-process layer, then `store`. `on_wait(seconds)` is told each question's time in the queue,
     `on_error(op)` of values that cannot be encoded or decoded. With `enabled=False` there is no cache.
@@ -66,12 +77,15 @@ class FastLane:
         queue_size: int = 1000,
         local_bytes: int = 64 * 1024 * 1024,
         enabled: bool = True,
+        claims: Claims | None = None,
         on_wait: Callable[[float], None] = lambda seconds: None,
         on_error: Callable[[str], None] = lambda op: None,
     ) -> None:
         self._store = store
         self._workers = workers
-        self._open = enabled
+        self._open = True
+        self._cached = enabled
+        self._claims = claims
         self._on_wait = on_wait
         self._on_error = on_error
         self._local = LocalLayer(local_bytes)
@@ -89,7 +103,7 @@ class FastLane:
 
     def start(self, supervisor: Supervisor) -> None:
         """Start the workers, the writer and the probe; the supervisor ends them."""
-        if not self._open:
+        if not self._cached and self._claims is None:
             return
         workers = {f"cache:worker-{number}": self._work() for number in range(self._workers)}
         loops = {"cache:probe": self._breaker.run(), "cache:writer": self._writer.run(), **workers}
@@ -122,7 +136,7 @@ class FastLane:
         answer = self.peek(key)
         if answer is not None:
             return answer
-        ask = self._room.join(key) if self._open and self._breaker.closed else None
+        ask = self._room.join(key) if self._open and self._cached and self._breaker.closed else None
         if ask is not None:
             answer = await self._room.outcome(ask)
         if answer is None:
@@ -131,23 +145,45 @@ class FastLane:
             self._hits_redis += 1
         return answer
 
+    async def claim(self, asking: Asking) -> Joined | SealedAnswer | None:
+        """Look up, join or lead in one round trip, where several processes share their flights.
+
+        None: not within 100 ms, or not at all; the claim may have been made all the same.
+        """
+        if not (self._open and self._breaker.closed):
+            return None
+        ask = self._room.enter(f"?{asking.key}", asking)
+        joined: Joined | SealedAnswer | None = await self._room.outcome(ask) if ask is not None else None
+        if isinstance(joined, SealedAnswer):
+            self._hits_redis += 1
+        else:
+            self._misses += 1
+        return joined
+
     async def store(self, answer: SealedAnswer) -> bool:
         """Share a sealed answer: in this process before the first await, then in Redis.
 
         Returns whether Redis took it; False at once if the cache is off or in trouble, the
         answer is too large, its TTL is over, or too many answers wait to be written.
         """
-        ttl_s = answer.remaining_ttl(time.time())
-        data = self._encoded(answer) if self._open and ttl_s > 0 else None
-        if data is None or len(data) > self._store.max_entry_bytes:
+        data = self.keep(answer)
+        if data is None:
             return False
+        return await self._writer.put(answer.key, data, answer.remaining_ttl(time.time()))
+
+    def keep(self, answer: SealedAnswer) -> bytes | None:
+        """Share it in this process at once; what Redis is to hold of it, None if it is not to be kept."""
+        ttl_s = answer.remaining_ttl(time.time())
+        data = self._encoded(answer) if self._open and self._cached and ttl_s > 0 else None
+        if data is None or len(data) > self._store.max_entry_bytes:
+            return None
         self._local.put(answer)
         self._batch.saw([data])
-        return await self._writer.put(answer.key, data, ttl_s)
+        return data
 
     def takes(self, size: int) -> bool:
         """Is an answer of so many bytes one that this cache keeps?"""
-        return self._open and size + HEADER_BYTES <= self._store.max_entry_bytes
+        return self._open and self._cached and size + HEADER_BYTES <= self._store.max_entry_bytes
 
     def stats(self) -> LaneStats:
         """The lane as it is now; needs a running loop."""
@@ -199,6 +235,31 @@ class FastLane:
             self._released += 1
 
     async def _answer(self, asks: list[Ask]) -> None:
+        questions = [ask for ask in asks if ask.question is not None]
+        asks = [ask for ask in asks if ask.question is None]
+        async with asyncio.TaskGroup() as group:
+            for ask in questions:
+                group.create_task(self._claim(ask))
+            if asks:
+                group.create_task(self._look_up(asks))
+
+    async def _claim(self, ask: Ask) -> None:
+        assert self._claims is not None
+        try:
+            joined = await self._claims.join(ask.question, GET_TIMEOUT_S)
+        except StoreRefused:
+            return
+        except StoreDown as error:
+            self._breaker.trip(str(error))
+            return
+        if not ask.waiters:
+            self._claims.unclaimed(ask.question.key, joined)
+        elif isinstance(joined, Hit):
+            ask.settle(self._decoded(ask.question.key, joined.value))
+        else:
+            ask.settle(joined)
+
+    async def _look_up(self, asks: list[Ask]) -> None:
         try:
             values = await self._store.get_many([ask.key for ask in asks])
         except StoreRefused:

@@ -5,8 +5,9 @@ Running processes notice within 5 s: so long their own layers may still serve wh
 
 from __future__ import annotations
 
-from cache.redis import RedisConnection, RedisTarget
+from cache.redis import RedisConnection
 from cache.store import RedisAnswerStore
+from cache.targets import RedisTarget
 
 
 async def purge(target: RedisTarget, scope: str | None = None) -> int:

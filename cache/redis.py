@@ -7,20 +7,14 @@ request's handler waits for a future of its own instead: its cancellation reache
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
-from urllib.parse import quote
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.connection import parse_url
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadingError, ResponseError
 
 from cache.errors import StoreDown, StoreError, StoreRefused
 from cache.patience import patience
+from cache.targets import RedisTarget, client_of
 
 T = TypeVar("T")
 Command = Sequence[str | bytes | int]
@@ -29,39 +23,9 @@ Command = Sequence[str | bytes | int]
 _REFUSALS = (AuthenticationError, AuthorizationError, BusyLoadingError, ResponseError)
 _CLOSE_TIMEOUT_S = 1.0
 
-_PINNED: Mapping[str, Any] = {
-    # With a socket timeout redis-py sends through asyncio.wait_for, which on 3.11 loses a Task.cancel.
-    # `call` bounds everything instead, the connecting included.
-    "socket_timeout": None,
-    "socket_connect_timeout": None,
-    "timeout": None,
-    "retry": Retry(NoBackoff(), 0),
-    "retry_on_error": [],
-    "retry_on_timeout": False,
-    "health_check_interval": 0,
-    "decode_responses": False,
-    # RESP2 needs no handshake: a fresh connection's first round trip is the call itself.
-    "protocol": 2,
-    "driver_info": None,
-    "socket_read_size": 256 * 1024,
-}
-
 
 class BadReply(Exception):
     """A reply of the wrong type or shape: whatever talks there, it is not Redis answering this call."""
-
-
-@dataclass(frozen=True, slots=True)
-class RedisTarget:
-    """Where Redis is, and how many connections may be open at once."""
-
-    url: str = field(repr=False)  # may hold a password
-    connections: int = 8
-
-    @classmethod
-    def unix(cls, socket: Path, connections: int = 8) -> RedisTarget:
-        """The server behind a unix socket."""
-        return cls(f"unix://{quote(str(socket))}", connections)
 
 
 class RedisConnection:
@@ -72,9 +36,8 @@ class RedisConnection:
     """
 
     def __init__(self, target: RedisTarget, on_error: Callable[[str], None] = lambda op: None) -> None:
-        options = {**parse_url(target.url), **_PINNED, "max_connections": target.connections}
-        self._pool = BlockingConnectionPool(**options)
-        self._client = Redis(connection_pool=self._pool)
+        self.clustered = target.clustered
+        self._client = client_of(target)
         self._on_error = on_error
 
     async def call(self, op: str, timeout_s: float, command: Command, read: Callable[[Any], T]) -> T:
@@ -85,7 +48,7 @@ class RedisConnection:
         """
         try:
             async with patience(timeout_s):
-                return read(await self._client.execute_command(*command))  # type: ignore[no-untyped-call]
+                return read(await self._client.execute_command(*command))
         except Exception as error:
             self._on_error(op)
             if isinstance(error, BadReply):
@@ -97,14 +60,15 @@ class RedisConnection:
         """Close every connection."""
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                await self._pool.aclose()
+                await self._client.aclose()
         except (TimeoutError, OSError):
             return
 
     async def _drop_idle(self) -> None:
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                await self._pool.disconnect(inuse_connections=False)
+                if not self.clustered:
+                    await self._client.connection_pool.disconnect(inuse_connections=False)
         except (TimeoutError, OSError):
             return
 

@@ -44,6 +44,8 @@ class Via:
     native: bool
 
 
+#: Why a request ended that its client has cancelled.
+CANCELLED = "cancelled by the client"
 NATIVE = Via("chat", native=True)
 OPENAI = Via("openai", native=False)
 
@@ -154,16 +156,23 @@ class ChatManager:
         ticket: Ticket,
         via: Via,
         lookup_ms: int | None = None,
+        epoch: int | None = None,
     ) -> Record:
         if request.cache.only_if_cached:
             raise NotCached()
-        broadcast = self._broadcasts.open(key, request.body, ticket.order)
-        result = CacheResult.BYPASS if key is None else CacheResult.MISS
+        broadcast = self._broadcasts.open(
+            key, request.body, ticket.order, epoch=epoch, store=request.shareable
+        )
+        self._led(broadcast, request, registered=epoch is not None)
+        result = CacheResult.MISS if request.shareable else CacheResult.BYPASS
         record = Record(ticket, Role.LEADER, result, native=via.native, route=via.route)
         record.lookup_ms = lookup_ms
         self._enrol(record, broadcast)
         self._broadcasts.begin(broadcast)
         return record
+
+    def _led(self, broadcast: Broadcast[Chunk], request: ChatRequest, *, registered: bool) -> None:
+        """Whoever tells other processes of it is told here."""
 
     async def _join(self, twin: Broadcast[Chunk], ticket: Ticket, via: Via) -> Record:
         if twin.phase is Phase.SEALED:
@@ -219,13 +228,14 @@ class ChatManager:
         """
         broadcast = record.broadcast
         broadcast.readers.add(subscription)
-        if record.native:
+        counts = record.native or record.guest
+        if counts:
             record.claim.connect()
         try:
             yield
         finally:
             broadcast.readers.discard(subscription)
-            if record.native:
+            if counts:
                 record.claim.disconnect()
 
     @contextmanager
@@ -260,10 +270,21 @@ class ChatManager:
         record = self.find(id, tenant)
         ended = record.claim.ended
         if ended is None:
-            record.claim.cancel("cancelled by the client")
+            record.claim.cancel(CANCELLED)
         elif ended.reason is None:
             raise Conflict("This chat has already ended.")
         return record
+
+    async def seek(self, id: str, tenant: str) -> Record:
+        """As `find`, wherever it was admitted."""
+        return self.find(id, tenant)
+
+    async def stop(self, id: str, tenant: str) -> Record:
+        """As `cancel`, wherever it was admitted."""
+        return self.cancel(id, tenant)
+
+    async def readable(self, record: Record, cursor: tuple[int, int] | None) -> None:
+        """Until it can be told whether a reader may start at `cursor`: (epoch, seq)."""
 
     def forget_old(self) -> None:
         """Let go of the records whose retention is over, and of their request_ids."""

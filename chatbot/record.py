@@ -61,6 +61,7 @@ class Record:
         native: bool,
         route: str,
         hit_ttl_s: float | None = None,
+        guest: bool = False,
     ) -> None:
         self.ticket = ticket
         self.role = role
@@ -68,12 +69,17 @@ class Record:
         self.native = native
         self.route = route
         self.hit_ttl_s = hit_ttl_s
+        self.guest = guest  #: admitted by another process, which counts it and notes its end
+        self.known = False  #: to other processes
+        self.owner = ""  #: of a guest: the process that admitted it
+        self.told: dict[str, int | None] | None = None  #: a guest's timings, once it has ended
         self.claim: Claim
         self.request_id = request_id.get()
         self.lookup_ms: int | None = None
         self._shown_status = 0
         self._shown_position: tuple[str, int] | None = None
-        self._events_at_end: int | None = None
+        self.events_at_end: int | None = None  #: of the log, if it ended by itself
+        self._own: list[Chunk] | None = None  # the events it ended with, should the log restart
 
     def __repr__(self) -> str:
         return f"<Record {self.ticket.id} [{self.role}, {self.progress().status}]>"
@@ -112,14 +118,22 @@ class Record:
     def freeze(self) -> None:
         """It has ended: what its broadcast produces for others from now on is not its text."""
         if self.alone:
-            self._events_at_end = len(self.broadcast.log)
+            log = self.broadcast.log
+            self._own = log.events
+            self.events_at_end = len(log) if self.events_at_end is None else self.events_at_end
 
     def chunks(self) -> list[Chunk]:
         """What has been produced so far."""
-        return self.broadcast.log.events[: self._events_at_end]
+        return (self.broadcast.log.events if self._own is None else self._own)[: self.events_at_end]
+
+    def chunks_of_all(self) -> list[Chunk]:
+        """The log it ended with or is part of, what is not its own included."""
+        return self.broadcast.log.events if self._own is None else self._own
 
     def timings(self) -> dict[str, int | None]:
         """Milliseconds this request spent in each stage; null where it has not been."""
+        if self.told is not None:
+            return self.told
         entered, joined = self.broadcast.entered_at, self.claim.joined_at
         ended_at = self.claim.ended.at if self.claim.ended else None
 

@@ -44,6 +44,17 @@ class Records:
     def add(self, record: Record) -> None:
         self._records[record.ticket.id] = record
 
+    def peek(self, id: str) -> Record | None:
+        return self._records.get(id)
+
+    def running(self) -> list[Record]:
+        return [record for id, record in self._records.items() if id not in self._kept]
+
+    def drop(self, id: str) -> None:
+        """A guest that is no longer read here."""
+        if id not in self._kept:
+            self._records.pop(id, None)
+
     def find(self, id: str, tenant: str) -> Record:
         """Raises NotFound, the same for a foreign and for an unknown id."""
         record = self._records.get(id)

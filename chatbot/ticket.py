@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from admission import Priority, order_of
 
@@ -28,6 +28,10 @@ class Ticket:
     @classmethod
     def issue(cls, tenant: str, priority: Priority = Priority.INTERACTIVE) -> Ticket:
         return cls(new_id(), tenant, priority, asyncio.get_running_loop().time(), time.time())
+
+    def placed(self, key: str) -> Ticket:
+        """The same, its id ending as `key` does: what Redis knows of both is in one partition."""
+        return replace(self, id=self.id + key[-2:])
 
     @property
     def order(self) -> float:

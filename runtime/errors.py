@@ -116,6 +116,19 @@ class SubscribeTimeout(GatewayError):
     code, message, retryable = "subscribe_timeout", "Nobody opened the stream in time.", True
 
 
+# -- other processes --------------------------------------------------------------------------
+class LeaderLost(GatewayError):
+    code, message, retryable = "leader_lost", "The process that made this answer is gone.", True
+
+
+class WorkerLost(GatewayError):
+    code, message, retryable = "worker_lost", "The process that had this request is gone; ask again.", True
+
+
+class StateUnavailable(GatewayError):
+    code, message, retryable = "state_unavailable", "What is known of this chat cannot be read now.", True
+
+
 # -- preparation ----------------------------------------------------------------------------
 class PrepareFailed(GatewayError):
     code, message, retryable = "prepare_failed", "The preparation of this request failed.", True

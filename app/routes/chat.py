@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.routing import Route
 
 from app import native_stream
-from app.cursor import start_of
+from app.cursor import cursor_given, start_of
 from app.exchange import Endpoint, Exchange
 from app.gateway import Gateway
 from app.openai_answer import cache_status, server_timing
@@ -48,7 +48,8 @@ class ChatRoutes:
     async def stream(self, exchange: Exchange) -> None:
         gateway = self._gateway
         tenant = gateway.auth.reader(exchange, exchange.id)
-        record = gateway.manager.find(exchange.id, tenant)
+        record = await gateway.manager.seek(exchange.id, tenant)
+        await gateway.manager.readable(record, cursor_given(exchange))
         start = start_of(exchange, record)
         if start.over:
             # 204 is what stops an EventSource that has seen the end.
@@ -63,9 +64,9 @@ class ChatRoutes:
         await native_stream.stream(exchange, gateway.connections, gateway.manager, record, start, headers)
 
     async def status(self, exchange: Exchange) -> None:
-        record = self._gateway.manager.find(exchange.id, self._gateway.auth.tenant(exchange))
+        record = await self._gateway.manager.seek(exchange.id, self._gateway.auth.tenant(exchange))
         await exchange.json(200, self._gateway.manager.snapshot(record))
 
     async def cancel(self, exchange: Exchange) -> None:
-        record = self._gateway.manager.cancel(exchange.id, self._gateway.auth.tenant(exchange))
+        record = await self._gateway.manager.stop(exchange.id, self._gateway.auth.tenant(exchange))
         await exchange.json(200, self._gateway.manager.snapshot(record))

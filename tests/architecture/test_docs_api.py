@@ -12,7 +12,7 @@ from app import cli, sse
 from app.gateway import Addresses
 from app.main import create_app
 from app.wire import ChatBody, ChatRecord, Timings
-from cache.redis import RedisTarget
+from cache.targets import RedisTarget
 from chatbot.record import _SHOWN
 from config import load
 from tests.architecture.pages import quoted, section, table, text_of

@@ -36,6 +36,15 @@ class RecordingDriver:
     finish_unwatched: bool = False
     changes: list[tuple[Phase, Phase]] = field(default_factory=list)
 
+    def grew(self, broadcast: Broadcast[Any]) -> None:
+        """Nobody elsewhere to tell."""
+
+    def attended(self, broadcast: Broadcast[Any]) -> None:
+        """Nobody elsewhere to tell."""
+
+    def may_abandon(self, broadcast: Broadcast[Any], *, expired: bool) -> bool:
+        return True
+
     def entered(self, broadcast: Broadcast[Any], before: Phase) -> None:
         self.changes.append((before, broadcast.phase))
 

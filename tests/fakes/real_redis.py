@@ -10,7 +10,8 @@ from pathlib import Path
 from redis.asyncio import Redis
 
 from cache.embedded import EmbeddedRedis
-from cache.redis import RedisConnection, RedisTarget
+from cache.redis import RedisConnection
+from cache.targets import RedisTarget
 from cache.store import RedisAnswerStore
 from runtime.supervisor import Supervisor
 

@@ -15,7 +15,8 @@ import pytest
 from cache.answer import SealedAnswer
 from cache.embedded import EmbeddedRedis
 from cache.fastlane import FastLane
-from cache.redis import RedisConnection, RedisTarget
+from cache.redis import RedisConnection
+from cache.targets import RedisTarget
 from cache.store import RedisAnswerStore
 from runtime.supervisor import Supervisor
 from tests.fakes.answers import key

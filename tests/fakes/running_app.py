@@ -16,7 +16,7 @@ from fastapi import FastAPI
 
 from app.gateway import Addresses
 from app.main import create_app
-from cache.redis import RedisTarget
+from cache.targets import RedisTarget
 from config.settings import Settings
 
 #: A port that nothing listens on: refused at once.

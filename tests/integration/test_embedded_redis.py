@@ -16,7 +16,7 @@ from cache.embedded import EmbeddedRedis
 from cache.errors import StoreError
 from cache.folders import InstanceFolder, running_sockets
 from cache.purge import purge
-from cache.redis import RedisTarget
+from cache.targets import RedisTarget
 from tests.fakes.answers import SCOPE, key
 from tests.fakes.eventually import eventually
 from tests.fakes.real_redis import admin, real_redis, redis_store, supervised

@@ -149,6 +149,15 @@ class Idle:
 
     finish_unwatched = False
 
+    def grew(self, broadcast: Broadcast[Any]) -> None:
+        """Nobody elsewhere to tell."""
+
+    def attended(self, broadcast: Broadcast[Any]) -> None:
+        """Nobody elsewhere to tell."""
+
+    def may_abandon(self, broadcast: Broadcast[Any], *, expired: bool) -> bool:
+        return True
+
     def entered(self, broadcast: Broadcast[Any], before: Phase) -> None:
         raise AssertionError("it has ended already")
 

@@ -238,6 +238,15 @@ async def test_a_driver_that_fails_leaves_no_request_without_an_end() -> None:
     """Whatever goes wrong behind it, the waiting clients are told."""
 
     class Failing(RecordingDriver):
+        def grew(self, broadcast: Broadcast[Any]) -> None:
+            """Nobody elsewhere to tell."""
+
+        def attended(self, broadcast: Broadcast[Any]) -> None:
+            """Nobody elsewhere to tell."""
+
+        def may_abandon(self, broadcast: Broadcast[Any], *, expired: bool) -> bool:
+            return True
+
         def entered(self, broadcast: Broadcast[Any], before: Phase) -> None:
             raise RuntimeError("the driver is broken")
 

@@ -8,7 +8,7 @@ import pytest
 
 from cache.errors import StoreDown
 from cache.purge import purge
-from cache.redis import RedisTarget
+from cache.targets import RedisTarget
 
 pytestmark = pytest.mark.anyio
 

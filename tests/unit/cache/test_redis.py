@@ -16,7 +16,8 @@ from redis.exceptions import (
 )
 
 from cache.errors import StoreDown, StoreError, StoreRefused
-from cache.redis import RedisConnection, RedisTarget
+from cache.redis import RedisConnection
+from cache.targets import RedisTarget, client_of
 
 pytestmark = pytest.mark.anyio
 
@@ -63,7 +64,7 @@ async def test_settings_in_the_url_do_not_loosen_ours() -> None:
     target = RedisTarget(
         "redis://localhost:1/3?socket_timeout=5&retry_on_timeout=yes&protocol=3", connections=5
     )
-    options = RedisConnection(target)._pool.connection_kwargs
+    options = client_of(target).connection_pool.connection_kwargs
 
     assert (options["socket_timeout"], options["socket_connect_timeout"]) == (None, None)
     assert (options["protocol"], options["retry_on_timeout"], options["db"]) == (2, False, 3)
@@ -90,4 +91,4 @@ def test_socket_path_may_hold_any_character() -> None:
     """A path is not a URL: spaces and question marks survive."""
     path = Path("/tmp/a b?c#d/redis.sock")
 
-    assert RedisConnection(RedisTarget.unix(path))._pool.connection_kwargs["path"] == str(path)
+    assert client_of(RedisTarget.unix(path)).connection_pool.connection_kwargs["path"] == str(path)

@@ -1,0 +1,133 @@
+"""What a process builds beside the rest when it is not alone: its link to Redis, and all that is behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from broadcast.beater import beat_s, guard_s
+from broadcast.broadcast import Broadcast
+from broadcast.claim import ClaimTimers
+from broadcast.manager import BroadcastManager
+from broadcast.relay import Relay
+from broadcast.sealing import Sealing
+from cache.errors import StoreError
+from cache.flights import Asking, Joined, SharedFlights
+from cache.link import Link
+from cache.processes import Processes
+from cache.requests import SharedRequests
+from chatbot.guests import Guests
+from chatbot.known import KnownRequests
+from chatbot.records import Records
+from chatbot.shared import SharedChatManager
+from config.settings import Settings
+from processing.flights import Flights
+from runtime.supervisor import Supervisor
+from upstream.chunk import Chunk
+
+if TYPE_CHECKING:
+    from app.gateway import Addresses
+
+log = logging.getLogger("refrain.sharing")
+
+#: How long a start waits for Redis before it serves without.
+START_S = 1.0
+#: At the end: for what Redis has not been told yet.
+DRAIN_S = 1.0
+
+
+class Sharing:
+    """Built in two steps, since the relay and the broadcasts know each other."""
+
+    relay: Relay
+
+    def __init__(
+        self, s: Settings, addresses: Addresses, supervisor: Supervisor, on_error: Callable[[str], None]
+    ) -> None:
+        self._settings = s
+        self._supervisor = supervisor
+        self.link = Link(addresses.redis, addresses.proc, on_error=on_error)
+        self.processes = Processes(self.link, s.lease_s)
+        self.flights = SharedFlights(self.link, lease_s=s.lease_s, guard_s=guard_s(s.lease_s))
+
+    def build(self, table: Flights[Broadcast[Chunk]], sealing: Sealing) -> None:
+        s = self._settings
+        self.relay = Relay(
+            self.flights,
+            table,
+            self.processes,
+            sealing,
+            self._supervisor,
+            lease_s=s.lease_s,
+            durable=s.durable,
+        )
+
+    def meet(
+        self,
+        broadcasts: BroadcastManager,
+        table: Flights[Broadcast[Chunk]],
+        records: Records,
+        manager: SharedChatManager,
+        timers: ClaimTimers,
+    ) -> None:
+        s, requests = self._settings, SharedRequests(self.link)
+        self.relay.manager = broadcasts
+        running_s = (
+            s.queue_timeout_s
+            + s.prepare_timeout_s
+            + s.subscribe_timeout_s
+            + s.slot_timeout_s
+            + s.stream_timeout_s
+        )
+        known = KnownRequests(
+            requests,
+            self.relay,
+            records,
+            self._supervisor,
+            running_s=running_s,
+            retention_s=s.retention_s,
+        )
+        guests = Guests(
+            requests,
+            known,
+            self.relay,
+            broadcasts,
+            table,
+            records,
+            self._supervisor,
+            timers,
+            settle_s=guard_s(s.lease_s) + 2 * beat_s(s.lease_s),
+        )
+        manager.meet(self.relay, requests, known, guests)
+
+    # -- Claims, for the fast lane -------------------------------------------------------------
+    async def join(self, asking: Asking, timeout_s: float) -> Joined:
+        return await self.relay.join(asking, timeout_s)
+
+    def unclaimed(self, key: str, joined: Joined) -> None:
+        self.relay.unclaimed(key, joined)
+
+    # -- lifespan -----------------------------------------------------------------------------
+    async def start(self) -> None:
+        """Link first, then the fences: where Redis has none, whoever leads elsewhere gets time to say so."""
+        up = asyncio.Event()
+        self.link.on_up(up.set)
+        self.link.start(self._supervisor)
+        self._supervisor.own("relay:beat", self.relay.beater.run())
+        with suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(START_S):
+                await up.wait()
+            await asyncio.sleep(await self.flights.fence())
+
+    async def drain(self) -> None:
+        """What ended last is told."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                while self._supervisor.running("relay:") or self._supervisor.running("known:"):
+                    await asyncio.sleep(0.01)
+
+    async def close(self) -> None:
+        await self.link.close()

@@ -1,0 +1,231 @@
+"""A broadcast that another process makes: the same log, pulled. A hint says when, a beat says it again.
+
+What is pulled follows the cursor, so a lost or doubled hint costs time and never an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from broadcast.broadcast import Broadcast
+from broadcast.outcome import Outcome
+from broadcast.shown import hear
+from cache.flights import MAX_ENTRIES, SharedFlights
+from cache.views import Batch, Ending, Pulse, View
+from runtime.errors import GatewayError, LeaderLost
+from upstream.chunk import Chunk, parse_chunk
+
+_decoder = msgspec.json.Decoder(dict[str, Any])
+
+
+class Follower(Protocol):
+    """What a Mirror asks of the relay."""
+
+    flights: SharedFlights
+
+    def leader_gone(self, mirror: Mirror) -> None:
+        """Its lease has lapsed, or its process is known to be dead."""
+
+    def is_dead(self, proc: str) -> bool: ...
+
+
+class Mirror:
+    """State: which epoch and how many events of it are here (the log's own), who makes it (`maker`),
+    whether what its maker had has been published (`published`), and what stake Redis has been told of.
+    """
+
+    def __init__(
+        self,
+        broadcast: Broadcast[Chunk],
+        owner: Follower,
+        *,
+        body: dict[str, Any] | None,
+        spawn: Callable[[str, Mirror], None],
+    ) -> None:
+        assert broadcast.key is not None
+        self.broadcast = broadcast
+        self.key = broadcast.key
+        self.body = body
+        self.nonce = secrets.token_hex(8)
+        self.maker = ""
+        self.published = False
+        self.orphan_since: float | None = None  #: Redis knows nothing of it
+        self.taking_over = False
+        self.staked = "f"
+        self.pulling = False
+        self.staking = False
+        self._owner = owner
+        self._spawn = spawn
+        self._dirty = False
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def __repr__(self) -> str:
+        return f"<Mirror {self.key[:12]} of {self.maker} [{len(self.broadcast.log)} events]>"
+
+    @property
+    def over(self) -> bool:
+        return not self.broadcast.running or not self.broadcast.remote
+
+    # -- pulling ------------------------------------------------------------------------------
+    def pull(self) -> None:
+        """There may be something new."""
+        self._dirty = True
+        if not self.pulling and not self.over:
+            self.pulling = True
+            self._spawn("pull", self)
+
+    async def run_pull(self) -> None:
+        """Run by a task of the relay. Raises StoreError: later, then."""
+        try:
+            while self._dirty and not self.over:
+                self._dirty = False
+                log = self.broadcast.log
+                view = await self._owner.flights.pull(self.key, log.epoch, len(log))
+                if not self.over:
+                    self.saw(view)
+        finally:
+            self.pulling = False
+
+    def saw(self, view: View | None) -> None:
+        """What Redis knows: apply it."""
+        loop = asyncio.get_running_loop()
+        if view is None:
+            self.orphan_since = self.orphan_since or loop.time()
+            return
+        self.orphan_since = None
+        if view.epoch < self.broadcast.log.epoch:
+            return
+        if view.epoch > self.broadcast.log.epoch:
+            # Another has taken over: what we have is void.
+            self.published = False
+            self.broadcast.restart(view.epoch, remote=True)
+        self.maker = view.owner
+        self.published = view.published
+        if view.body and self.body is None:
+            self.body = _body(view.body)
+        if view.live and view.phase:
+            hear(self.broadcast, view.phase, loop.time())
+        self._apply(view)
+        self._tell()
+        if not self.over and (view.lapsed or (view.live and self._owner.is_dead(view.owner))):
+            self._owner.leader_gone(self)
+
+    def _apply(self, view: View) -> None:
+        for entry in view.entries:
+            if isinstance(entry, Ending):
+                self.ended(entry.how, entry.payload)
+                return
+            self._append(entry)
+        if len(view.entries) == MAX_ENTRIES:
+            self._dirty = True
+        elif not view.live:
+            # It ended, and how is not in its log: somebody has deleted what we have not read.
+            self.ended(Outcome.FAILED, b"")
+
+    def _append(self, batch: Batch) -> None:
+        log = self.broadcast.log
+        new = len(log) - batch.first + 1
+        if new < 0:
+            self._dirty = True  # a gap: pull again from where we are
+            return
+        chunks = [parse_chunk(raw) for raw in batch.chunks[new:]]
+        if chunks:
+            self.broadcast.append(chunks)
+
+    def ended(self, how: str, payload: bytes) -> None:
+        """As its maker says, or as a lapsed lease makes us say."""
+        outcome = Outcome(how)
+        error = None if outcome is Outcome.COMPLETED else error_from(payload)
+        self.broadcast.conclude(outcome, error if outcome is not Outcome.CANCELLED else None)
+        self._tell()
+
+    # -- beats --------------------------------------------------------------------------------
+    def beaten(self, pulse: Pulse) -> bool:
+        """Whether there was progress that no hint has told."""
+        if self.over:
+            return False
+        if pulse.epoch == 0:
+            self.pull()
+            return False
+        log = self.broadcast.log
+        news = pulse.epoch != log.epoch or pulse.events > len(log)
+        if news or pulse.state != "live" or pulse.published != self.published or pulse.left_ms < 0:
+            self.pull()
+        elif self._owner.is_dead(pulse.owner):
+            self._owner.leader_gone(self)
+        return news and not self.pulling
+
+    # -- waiting for what its maker has --------------------------------------------------------
+    async def until_published(self) -> None:
+        """Until what the maker had when we came is here, or it has ended."""
+        while not self.published and not self.over:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            await waiter
+
+    def _tell(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def close(self) -> None:
+        """It has ended, or is made here from now on."""
+        self._tell()
+
+    # -- the stake ----------------------------------------------------------------------------
+    def attended(self) -> None:
+        if self.broadcast.stake != self.staked and not self.staking and not self.over:
+            self.staking = True
+            self._spawn("stake", self)
+
+    async def run_stake(self) -> None:
+        """Tell Redis, and with it the maker, who is here. Raises StoreError: a beat says it again."""
+        try:
+            while not self.over and (stake := self.broadcast.stake) != self.staked:
+                self.staked = stake
+                await self._owner.flights.stake(self.key, stake)
+        finally:
+            self.staking = False
+
+    # -- takeover -----------------------------------------------------------------------------
+    @property
+    def worthwhile(self) -> bool:
+        """Is there anybody whom a new answer could serve? Not an OpenAI reader who has seen text."""
+        if any(not claim.attached for claim in self.broadcast.claims.values()):
+            return True
+        return not self.broadcast.readers or any(reader.cursor == 0 for reader in self.broadcast.readers)
+
+
+def error_from(payload: bytes) -> GatewayError:
+    """What is told of an end that was no success."""
+    try:
+        told = _decoder.decode(payload)
+        return GatewayError(
+            str(told["message"]),
+            code=str(told["code"]),
+            retryable=bool(told["retryable"]),
+            status=int(told["status"]) if told.get("status") else None,
+        )
+    except (msgspec.MsgspecError, KeyError, ValueError, TypeError):
+        return LeaderLost()
+
+
+def payload_of(error: GatewayError | None, reason: str | None = None) -> bytes:
+    """The counterpart of `error_from`."""
+    if error is None:
+        return msgspec.json.encode({"reason": reason} if reason else {})
+    told = {"code": error.code, "message": error.message, "retryable": error.retryable}
+    return msgspec.json.encode({**told, "status": error.status, "retry_after": error.retry_after})
+
+
+def _body(raw: bytes) -> dict[str, Any] | None:
+    try:
+        return _decoder.decode(raw)
+    except msgspec.MsgspecError:
+        return None

@@ -1,0 +1,364 @@
+"""What several processes share of their broadcasts: who leads, who follows, and who takes over.
+
+A `Leading` for each broadcast that is made here, a `Mirror` for each that is made elsewhere. Hints come
+through the inbox; a beat says everything again, so that what a hint has lost is made good.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from broadcast.beater import Beater
+from broadcast.broadcast import Broadcast
+from broadcast.leading import Finish, Leading
+from broadcast.lifecycle import Phase
+from broadcast.manager import BroadcastManager
+from broadcast.mirror import Mirror, payload_of
+from broadcast.outcome import Outcome
+from broadcast.sealing import Sealing, log_of
+from broadcast.takeover import Takeover
+from cache.codec import decode
+from cache.errors import StoreError
+from cache.flights import Asking, Hit, Joined, Led, SharedFlights
+from cache.processes import Processes
+from cache.views import View
+from processing.flights import Flights
+from runtime.errors import GatewayError
+from runtime.supervisor import Supervisor
+from upstream.chunk import Chunk
+
+log = logging.getLogger("refrain.relay")
+
+
+class Relay:
+    """The `Elsewhere` of a process that is not alone. `manager` is set once, by whoever builds both.
+
+    `durable`: what runs here is written as it grows, with its request, so that any process can go on.
+    """
+
+    manager: BroadcastManager
+
+    def __init__(
+        self,
+        flights: SharedFlights,
+        table: Flights[Broadcast[Chunk]],
+        processes: Processes,
+        sealing: Sealing,
+        supervisor: Supervisor,
+        *,
+        lease_s: float,
+        durable: bool,
+    ) -> None:
+        self.flights = flights
+        self.leads: dict[str, Leading] = {}
+        self.mirrors: dict[str, Mirror] = {}
+        self.durable = durable
+        self.hints = 0  #: since the last beat
+        self._table = table
+        self._processes = processes
+        self._sealing = sealing
+        self._supervisor = supervisor
+        self._lease_s = lease_s
+        self._takeover = Takeover(self)
+        self.beater = Beater(self, processes, lease_s)
+        self._results: dict[Leading, asyncio.Future[bool]] = {}
+        link = flights.link
+        link.listen("D", self._hint)
+        link.listen("R", self._hint)
+        link.listen("W", self._wanted)
+        link.on_up(self.look_again)
+        processes.on_death(self._died)
+
+    def lend(self, broadcast: Broadcast[Chunk], body: dict[str, Any]) -> None:
+        """Somebody here knows the question, so this process could answer it."""
+        mirror = self.mirrors.get(broadcast.key or "")
+        if mirror is not None and mirror.body is None:
+            mirror.body = body
+
+    def __repr__(self) -> str:
+        return f"<Relay {self.flights.link.proc} [{len(self.leads)} led, {len(self.mirrors)} mirrored]>"
+
+    @property
+    def up(self) -> bool:
+        return self.flights.link.up
+
+    # -- who leads, who follows ---------------------------------------------------------------
+    def led(self, broadcast: Broadcast[Chunk], *, registered: bool, private: bool) -> None:
+        """A broadcast is made here; `registered`: under an epoch that Redis gave."""
+        leading = Leading(
+            broadcast, self, registered=registered, durable=self.durable, private=private, spawn=self._sync
+        )
+        assert broadcast.key is not None
+        before = self.leads.get(broadcast.key)
+        if before is not None:
+            self._detach(before)
+        self.leads[broadcast.key] = leading
+        leading.touch()
+
+    def mirror(self, broadcast: Broadcast[Chunk], view: View, body: dict[str, Any] | None) -> Mirror:
+        """A broadcast is made elsewhere; `view` is what Redis said when it registered us."""
+        assert broadcast.key is not None
+        leading = self.leads.get(broadcast.key)
+        if leading is not None:
+            self._detach(leading)  # it was overruled before it noticed
+        mirror = Mirror(broadcast, self, body=body, spawn=self._for_mirror)
+        self.mirrors[broadcast.key] = mirror
+        mirror.saw(view)
+        return mirror
+
+    def trusted(self, broadcast: Broadcast[Chunk]) -> bool:
+        """May a newcomer join it? Not a leader whose lease has run out unseen: it may have been overruled
+        while it was frozen. While Redis is away, each process trusts itself."""
+        leading = self._leading(broadcast)
+        if leading is None or not self.up:
+            return True
+        if not leading.settled:
+            sealed: bool = broadcast.phase is Phase.SEALED
+            return sealed
+        if not leading.registered:
+            return True
+        return asyncio.get_running_loop().time() - leading.renewed_at < self._lease_s
+
+    async def settle(self, broadcast: Broadcast[Chunk]) -> None:
+        """Until it can be trusted, or is known not to be."""
+        leading = self._leading(broadcast)
+        if leading is None:
+            return
+        if not leading.settled:
+            await leading.until_settled()
+        elif not self.trusted(broadcast):
+            await self.beater.beat([leading])
+
+    # -- Elsewhere ----------------------------------------------------------------------------
+    def changed(self, broadcast: Broadcast[Chunk]) -> None:
+        leading = self._leading(broadcast)
+        if leading is not None and leading.public:
+            leading.publish()
+
+    def attended(self, mirror: Broadcast[Chunk]) -> None:
+        assert mirror.key is not None
+        found = self.mirrors.get(mirror.key)
+        if found is not None:
+            found.attended()
+
+    def may_abandon(self, broadcast: Broadcast[Chunk], *, expired: bool) -> bool:
+        leading = self._leading(broadcast)
+        if leading is None or leading.detached or not leading.registered or not self.up:
+            return True
+        if not leading.confirming:
+            leading.confirming = True
+            self._supervisor.spawn("relay:idle", self._confirm_idle(leading, expired=expired))
+        return False
+
+    def ended(self, broadcast: Broadcast[Chunk], outcome: Outcome, error: GatewayError | None) -> None:
+        assert broadcast.key is not None
+        mirror = self.mirrors.get(broadcast.key)
+        if mirror is not None and mirror.broadcast is broadcast:
+            del self.mirrors[broadcast.key]
+            mirror.close()
+            self._supervisor.spawn("relay:leave", self.leave(broadcast.key))
+        elif (leading := self._leading(broadcast)) is not None:
+            leading.end(Finish(outcome.value, payload_of(error)))
+            self._forget_if_over(leading)
+
+    async def sealed(self, broadcast: Broadcast[Chunk], ttl_s: float | None) -> bool:
+        leading = self._leading(broadcast)
+        if leading is None or leading.detached:
+            return False
+        assert broadcast.key is not None
+        value = self._sealing.keep(broadcast.key, broadcast.log, ttl_s) or b""
+        ttl_ms = round(self._sealing.ttl_s(ttl_s) * 1000)
+        stored = self._results[leading] = asyncio.get_running_loop().create_future()
+        leading.end(Finish(Outcome.COMPLETED.value, payload_of(None), value, ttl_ms))
+        if not self.up:
+            self._result(leading, stored=False)
+        return await stored
+
+    def abdicate_all(self) -> None:
+        """What others follow is theirs at once; told in the order of the calls, before any end is."""
+        for leading in list(self.leads.values()):
+            if leading.broadcast.running and leading.registered and leading.broadcast.foreign.interested:
+                leading.detached = True
+                del self.leads[leading.key]
+                self._supervisor.spawn("relay:abdicate", self.abdicate(leading.key, leading.epoch))
+
+    # -- inbox --------------------------------------------------------------------------------
+    def _hint(self, message: str) -> None:
+        self.hints += 1
+        mirror = self.mirrors.get(message.partition("|")[0])
+        if mirror is not None:
+            mirror.pull()
+
+    def _wanted(self, message: str) -> None:
+        leading = self.leads.get(message.partition("|")[0])
+        if leading is not None:
+            leading.publish()
+
+    def _died(self, proc: str) -> None:
+        for mirror in list(self.mirrors.values()):
+            if mirror.maker == proc and not mirror.over:
+                self.leader_gone(mirror)
+
+    def look_again(self) -> None:
+        """Hints may have been lost, or Redis has lost its memory."""
+        for mirror in list(self.mirrors.values()):
+            mirror.pull()
+        self.beater.hurry()
+
+    # -- Owner and Follower -------------------------------------------------------------------
+    def eta_s(self, broadcast: Broadcast[Chunk]) -> float | None:
+        return self.manager.eta_s(broadcast)
+
+    def is_dead(self, proc: str) -> bool:
+        return proc in self._processes.dead
+
+    def overruled(self, leading: Leading, found: View | Hit | None) -> None:
+        """Another leads that key, or has answered. With nothing shown of ours, its answer is as good."""
+        broadcast = leading.broadcast
+        if not broadcast.running or len(broadcast.log):
+            self._detach(leading)
+        elif isinstance(found, View):
+            self._let_go(leading, found)
+        elif isinstance(found, Hit):
+            answer = decode(found.value, leading.key)
+            sealed = None if answer is None else log_of(answer)
+            self._detach(leading)
+            if sealed is not None:
+                self._table.claim(leading.key, broadcast)
+                self.manager.promote(broadcast, sealed)
+        else:
+            self._supervisor.spawn("relay:look", self._look(leading))
+
+    def leader_gone(self, mirror: Mirror) -> None:
+        if not mirror.taking_over and not mirror.over:
+            mirror.taking_over = True
+            self._supervisor.spawn("relay:takeover", self._takeover.run(mirror))
+
+    def adopt(self, mirror: Mirror) -> None:
+        """Nobody leads what it follows, and Redis has forgotten it."""
+        self._supervisor.spawn("relay:takeover", self._takeover.adopt(mirror))
+
+    def lead_instead(self, mirror: Mirror, epoch: int) -> None:
+        """This process makes it from now on."""
+        broadcast, body = mirror.broadcast, mirror.body
+        if not broadcast.running or body is None:
+            self._supervisor.spawn("relay:abdicate", self.abdicate(mirror.key, epoch))
+            return
+        log.warning("a broadcast is taken over", extra={"epoch": epoch, "events_void": len(broadcast.log)})
+        self.mirrors.pop(mirror.key, None)
+        self.led(broadcast, registered=True, private=False)
+        self.manager.take_over(broadcast, epoch, body)
+        mirror.close()
+        leading = self._leading(broadcast)
+        if leading is not None:
+            leading.publish()
+
+    # -- acting -------------------------------------------------------------------------------
+    def _leading(self, broadcast: Broadcast[Chunk]) -> Leading | None:
+        leading = self.leads.get(broadcast.key or "")
+        return leading if leading is not None and leading.broadcast is broadcast else None
+
+    def _detach(self, leading: Leading) -> None:
+        """What runs here goes on for its own readers; nobody new joins it and nothing of it is kept."""
+        leading.detached = True
+        leading.tell()
+        self._table.leave(leading.key, leading.broadcast)
+        if self.leads.get(leading.key) is leading:
+            del self.leads[leading.key]
+        self._result(leading, stored=False)
+
+    def _let_go(self, leading: Leading, view: View) -> None:
+        prompt = self.manager.running[leading.broadcast]
+        leading.detached = True
+        leading.tell()
+        self.leads.pop(leading.key, None)
+        self.manager.let_go(leading.broadcast, view.epoch)
+        self._table.claim(leading.key, leading.broadcast)
+        self.mirror(leading.broadcast, view, prompt.body).attended()
+
+    async def _look(self, leading: Leading) -> None:
+        try:
+            view = await self.flights.attach(leading.key, leading.broadcast.stake)
+        except StoreError:
+            return
+        if leading.detached or not leading.broadcast.running or len(leading.broadcast.log):
+            return
+        if view is not None and view.live and view.owner != self.flights.link.proc:
+            self._let_go(leading, view)
+        else:
+            leading.registered = False
+            leading.touch()
+
+    def _sync(self, leading: Leading) -> None:
+        self._supervisor.spawn("relay:sync", self._run_sync(leading))
+
+    async def _run_sync(self, leading: Leading) -> None:
+        try:
+            await leading.sync()
+        except StoreError:
+            self._result(leading, stored=False)  # later, perhaps; nobody waits for it
+        self._forget_if_over(leading)
+
+    def _forget_if_over(self, leading: Leading) -> None:
+        if leading.over:
+            if self.leads.get(leading.key) is leading:
+                del self.leads[leading.key]
+            self._result(leading, stored=True)
+
+    def _result(self, leading: Leading, *, stored: bool) -> None:
+        result = self._results.pop(leading, None)
+        if result is not None and not result.done():
+            result.set_result(stored)
+
+    async def _confirm_idle(self, leading: Leading, *, expired: bool) -> None:
+        how = Outcome.EXPIRED if expired else Outcome.CANCELLED
+        try:
+            over = await leading.confirm_idle(how.value, payload_of(None))
+        except StoreError:
+            over = True
+        leading.confirming = False
+        if over:
+            leading.broadcast.abandon(expired=expired)
+        else:
+            leading.publish()
+        leading.tell()
+
+    def unclaimed(self, key: str, joined: Joined) -> None:
+        """Whoever asked for it has left while Redis answered."""
+        if isinstance(joined, Led) and key not in self.leads:
+            self._supervisor.spawn("relay:abdicate", self.abdicate(key, joined.epoch))
+        elif isinstance(joined, View) and key not in self.mirrors:
+            self._supervisor.spawn("relay:leave", self.leave(key))
+
+    async def join(self, asking: Asking, timeout_s: float) -> Joined:
+        """For the fast lane: look-up and claim in one."""
+        return await self.flights.join(asking, timeout_s)
+
+    async def leave(self, key: str) -> None:
+        """Nobody here wants it any more."""
+        if key in self.mirrors:
+            return
+        try:
+            await self.flights.stake(key, "")
+        except StoreError:
+            return  # it lapses
+
+    async def abdicate(self, key: str, epoch: int) -> None:
+        """Whoever follows may lead at once."""
+        try:
+            await self.flights.abdicate(key, epoch)
+        except StoreError:
+            return  # its lease lapses
+
+    def _for_mirror(self, what: str, mirror: Mirror) -> None:
+        work = mirror.run_pull if what == "pull" else mirror.run_stake
+        self._supervisor.spawn(f"relay:{what}", self._quietly(work))
+
+    async def _quietly(self, work: Callable[[], Any]) -> None:
+        try:
+            await work()
+        except StoreError:
+            return  # the next beat, or the link's return, does it again

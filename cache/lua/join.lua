@@ -1,0 +1,43 @@
+-- Cache look-up, join or lead, registration and replay in one round trip.
+-- ARGV  5 guard ms  6 mode: c read the cache, j may join, l may lead, x what I led before is void
+--       7 stake if it joins  8 most entries to replay  9 floor of a new epoch  10 durable body
+--       11 ttl of the request's record in ms ('' no record)  12 what is known of the request
+-- Gives HIT value | JOIN e o n z ph left entries | LEAD e | WAIT ms | BUSY | MISS
+local mode = ARGV[6]
+local function may(what) return string.find(mode, what, 1, true) end
+local function remember(role, e)
+  if ARGV[11] ~= '' then
+    redis.call('HSET', KEYS[6], 'a', ARGV[12], 'r', role, 'e', e, 'o', me)
+    redis.call('PEXPIRE', KEYS[6], ARGV[11])
+  end
+end
+
+if may('c') then
+  local value = redis.call('GET', C)
+  if value then
+    remember('cached', '')
+    return {'HIT', value}
+  end
+end
+local m = redis.call('HMGET', M, 'e', 'o', 'st', 'l', 'n', 'z', 'ph')
+local e, o, left, n = m[1], m[2], tonumber(m[4] or 0) - now, tonumber(m[5] or 0)
+if e and m[3] == 'live' then
+  if o == me and n == 0 and not may('x') then
+    -- A claim whose reply was lost, or whose caller has left.
+    redis.call('HSET', M, 'l', now + lease)
+    remember('leader', e)
+    return {'LEAD', e}
+  end
+  if o ~= me and left >= 0 then
+    if not may('j') then return {'BUSY'} end
+    stake(ARGV[7])
+    tell(o, 'W|' .. k .. '|' .. e)
+    remember('follower', e)
+    return {'JOIN', e, o, n, m[6], m[7], left, redis.call('XRANGE', S, e .. '-0', '+', 'COUNT', ARGV[8])}
+  end
+end
+if not may('l') then return {'MISS'} end
+local new, wait = lead(tonumber(ARGV[5]), tonumber(ARGV[9]), ARGV[10])
+if not new then return {'WAIT', wait} end
+remember('leader', new)
+return {'LEAD', new}

@@ -1,0 +1,5 @@
+-- A follower says what it wants of a flight; the leader is told to look.  ARGV  5 stake ('' leaves)
+stake(ARGV[5])
+local m = redis.call('HMGET', M, 'e', 'o', 'st')
+if m[1] and m[3] == 'live' and m[2] ~= me then tell(m[2], 'W|' .. k .. '|' .. m[1]) end
+return 1

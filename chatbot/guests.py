@@ -1,0 +1,255 @@
+"""Requests that another process has admitted: found by id, read, resumed and cancelled here as there."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+import msgspec
+
+from admission import Priority
+from broadcast.broadcast import Broadcast
+from broadcast.claim import Claim, ClaimTimers
+from broadcast.guest import GuestClaim
+from broadcast.log import Log
+from broadcast.manager import BroadcastManager
+from broadcast.relay import Relay
+from broadcast.sealing import log_of
+from cache.codec import decode
+from cache.errors import StoreError
+from cache.names import flight_keys, log_key
+from cache.requests import Known, SharedRequests
+from cache.views import View
+from chatbot import told
+from chatbot.known import KnownRequests
+from chatbot.record import Record, Role
+from chatbot.records import Records
+from chatbot.ticket import Ticket
+from processing.flights import Flights
+from runtime.errors import Conflict, HistoryGone, NotFound, StateUnavailable, WorkerLost
+from runtime.supervisor import Supervisor
+from upstream.chunk import Chunk, parse_chunk
+
+#: Between two looks for what its owner is about to write.
+LOOK_S: Final = 0.02
+#: Its owner, if it lives, answers within so long.
+OWNER_S: Final = 1.0
+
+
+class Guests:
+    """`settle_s`: how long Redis may take to be told again by a living owner, after it lost its memory."""
+
+    def __init__(
+        self,
+        requests: SharedRequests,
+        known: KnownRequests,
+        relay: Relay,
+        broadcasts: BroadcastManager,
+        table: Flights[Broadcast[Chunk]],
+        records: Records,
+        supervisor: Supervisor,
+        timers: ClaimTimers,
+        *,
+        settle_s: float,
+    ) -> None:
+        self._requests = requests
+        self._known = known
+        self._relay = relay
+        self._broadcasts = broadcasts
+        self._table = table
+        self._records = records
+        self._supervisor = supervisor
+        self._timers = timers
+        self._settle_s = settle_s
+        link = relay.flights.link
+        link.listen("X", self._ended_elsewhere)
+        link.listen("S", self._came_elsewhere)
+
+    # -- finding ------------------------------------------------------------------------------
+    async def find(self, id: str, tenant: str) -> Record:
+        """Raises NotFound, alike for foreign and unknown ids; StateUnavailable while Redis is away."""
+        try:
+            return await self._find(id, tenant)
+        except StoreError:
+            raise StateUnavailable() from None
+
+    async def _find(self, id: str, tenant: str) -> Record:
+        deadline = asyncio.get_running_loop().time() + self._settle_s
+        while True:
+            known, about = await self._recall(id, tenant)
+            if (record := self._records.peek(id)) is not None and record.ticket.tenant == tenant:
+                return record
+            if known.end:
+                return await self._ended(id, known, about)
+            view = await self._relay.flights.attach(about.key, "f")
+            if view is not None and view.live and view.epoch >= known.epoch:
+                return self._running(id, known, about, view)
+            # Its owner is about to say how it ended, or to tell Redis again; or it is gone.
+            gone = self._relay.is_dead(known.owner) or asyncio.get_running_loop().time() > deadline
+            if gone and not (await self._recall(id, tenant))[0].end:
+                await self._requests.ended(id, told.ended_with(WorkerLost()), self._known.retention_ms)
+            await asyncio.sleep(LOOK_S)
+
+    async def _recall(self, id: str, tenant: str) -> tuple[Known, told.About]:
+        known = await self._requests.recall(id, reading=True) if id.isascii() and len(id) == 39 else None
+        try:
+            about = told.read_about(known.about) if known is not None else None
+        except msgspec.MsgspecError:
+            about = None
+        if known is None or about is None or about.tenant != tenant:
+            raise NotFound("There is no such chat.")
+        return known, about
+
+    # -- one that runs ------------------------------------------------------------------------
+    def _running(self, id: str, known: Known, about: told.About, view: View) -> Record:
+        broadcast = self._table.find(about.key)
+        if broadcast is None or not broadcast.running or broadcast.log.epoch < view.epoch:
+            order = float("inf")
+            broadcast = self._broadcasts.follow(about.key, view.epoch, None, order)
+            self._relay.mirror(broadcast, view, None)
+        record = self._record(id, known, about)
+        claim = GuestClaim(
+            record.ticket,
+            broadcast,
+            self._timers,
+            on_end=lambda claim: self._guest_ended(record),
+            on_left=lambda: self._records.drop(id),
+        )
+        record.claim, record.owner = claim, known.owner
+        self._records.add(record)
+        broadcast.join(claim)
+        return record
+
+    def _guest_ended(self, record: Record) -> None:
+        record.freeze()
+        self._records.drop(record.ticket.id)
+        ended = record.claim.ended
+        if ended is not None and ended.error is not None and ended.error.code == WorkerLost.code:
+            self._known.lost(record, told.ended_with(ended.error))
+
+    def came(self, record: Record) -> None:
+        """A stream of a guest opens: its owner no longer waits for one."""
+        self._supervisor.spawn("guest:came", self._tell_owner(record.owner, f"S|{record.ticket.id}"))
+
+    async def _tell_owner(self, owner: str, message: str) -> None:
+        try:
+            await self._relay.flights.link.do("PUBLISH", f"g:i:{owner}", message)
+        except StoreError:
+            return
+
+    # -- one that has ended -------------------------------------------------------------------
+    async def _ended(self, id: str, known: Known, about: told.About) -> Record:
+        try:
+            end = told.read_ended(known.end)
+        except msgspec.MsgspecError:
+            raise NotFound("There is no such chat.") from None
+        record = self._record(id, known, about)
+        log = await self._log_of(id, known, about, end)
+        broadcast: Broadcast[Chunk] = self._broadcasts.landed(about.key, log)
+        record.claim = Claim(
+            record.ticket, broadcast, self._timers, attached=False, on_end=lambda claim: record.freeze()
+        )
+        record.events_at_end = end.events
+        record.claim.end(told.end_of(end, asyncio.get_running_loop().time()))
+        record.told = end.timings or None
+        return record
+
+    async def _log_of(self, id: str, known: Known, about: told.About, end: told.Ended) -> Log[Chunk]:
+        """Its text, from wherever it is: written down, cached, or with its owner. HistoryGone without."""
+        if end.events == 0:
+            return _log(known.epoch, [])
+        until = asyncio.get_running_loop().time() + OWNER_S
+        asked = False
+        while True:
+            log = await self._written(known, about)
+            if log is not None:
+                return log
+            if asyncio.get_running_loop().time() > until or self._relay.is_dead(known.owner):
+                break
+            if not asked:
+                asked = True
+                await self._tell_owner(known.owner, f"P|{id}")
+            await asyncio.sleep(LOOK_S)
+        if end.outcome == "completed":
+            raise HistoryGone()
+        return _log(known.epoch, [])
+
+    async def _written(self, known: Known, about: told.About) -> Log[Chunk] | None:
+        link = self._relay.flights.link
+        raw = await link.do("GET", log_key(about.key, known.epoch))
+        if raw is not None:
+            return _log(known.epoch, [parse_chunk(line) for line in raw.split(b"\n") if line])
+        cached = await link.do("GET", flight_keys(about.key)[4])
+        answer = None if cached is None else decode(cached, about.key)
+        if answer is None or known.epoch not in (0, answer.epoch):
+            return None
+        return log_of(answer)
+
+    def _record(self, id: str, known: Known, about: told.About) -> Record:
+        now = asyncio.get_running_loop().time()
+        arrived_at = now - max(0.0, time.time() - about.created_at)
+        ticket = Ticket(id, about.tenant, Priority(about.priority), arrived_at, about.created_at)
+        record = Record(
+            ticket,
+            Role(known.role),
+            told.cache_of(about, known.role),
+            native=about.native,
+            route=about.route,
+            hit_ttl_s=about.ttl_s,
+            guest=True,
+        )
+        record.known = True
+        return record
+
+    # -- cancel, and what others say ----------------------------------------------------------
+    async def cancel(self, record: Record, reason: str) -> None:
+        """Raises Conflict if it has ended otherwise, StateUnavailable while Redis is away."""
+        if record.claim.ended is None:
+            try:
+                end = await self._requests.ended(
+                    record.ticket.id, told.cancelled(reason), self._known.retention_ms
+                )
+            except StoreError:
+                raise StateUnavailable() from None
+            self._end_as(record, end)
+        ended = record.claim.ended
+        if ended is None or ended.reason is None:
+            raise Conflict("This chat has already ended.")
+
+    def _ended_elsewhere(self, id: str) -> None:
+        record = self._records.peek(id)
+        if record is not None and record.claim.ended is None:
+            self._supervisor.spawn("guest:end", self._hear_end(record))
+
+    async def _hear_end(self, record: Record) -> None:
+        try:
+            known = await self._requests.recall(record.ticket.id)
+        except StoreError:
+            return
+        if known is not None:
+            self._end_as(record, known.end)
+
+    def _end_as(self, record: Record, raw: bytes | None) -> None:
+        """End it here as it has ended everywhere; with its broadcast it ends by itself."""
+        if not raw or record.claim.ended is not None:
+            return
+        end = told.read_ended(raw)
+        if end.shared and end.code != WorkerLost.code:
+            return
+        if end.outcome == "cancelled":
+            record.claim.cancel(end.reason or "cancelled")
+        else:
+            record.claim.finish_alone(told.end_of(end, asyncio.get_running_loop().time()))
+
+    def _came_elsewhere(self, id: str) -> None:
+        record = self._records.peek(id)
+        if record is not None and record.claim.ended is None:
+            record.claim.came_elsewhere()
+
+
+def _log(epoch: int, chunks: list[Chunk]) -> Log[Chunk]:
+    log: Log[Chunk] = Log(epoch)
+    log.extend(chunks)
+    log.end()
+    return log

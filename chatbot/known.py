@@ -1,0 +1,150 @@
+"""Makes requests known to all processes: their records, their ends, and their logs where one is asked for.
+
+Nothing of it may fail a request: what Redis does not take now is offered again when it is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from broadcast.relay import Relay
+from cache.errors import StoreError
+from cache.flights import LINGER_MS
+from cache.names import log_key
+from cache.requests import SharedRequests
+from chatbot import told
+from chatbot.record import Record, Role
+from chatbot.records import Records
+from runtime.supervisor import Supervisor
+
+#: Ends that wait for Redis to come back; older ones are let go: their records' leases say "lost".
+MAX_UNTOLD = 10_000
+
+
+class KnownRequests:
+    """`running_s`: the longest that a request may run; `retention_s`: how long it is known after."""
+
+    def __init__(
+        self,
+        requests: SharedRequests,
+        relay: Relay,
+        records: Records,
+        supervisor: Supervisor,
+        *,
+        running_s: float,
+        retention_s: float,
+    ) -> None:
+        self._requests = requests
+        self._relay = relay
+        self._records = records
+        self._supervisor = supervisor
+        self.running_ms = round((running_s + retention_s) * 1000)
+        self.retention_ms = round(retention_s * 1000)
+        self._untold: dict[str, Callable[[], object]] = {}
+        link = relay.flights.link
+        link.listen("P", self._wanted)
+        link.on_up(self._again)
+
+    def __repr__(self) -> str:
+        return f"<KnownRequests {len(self._untold)} untold>"
+
+    async def admitted(self, record: Record, timeout_s: float) -> None:
+        """Make a new request known, if Redis can be reached within `timeout_s`; else later."""
+        if not self._relay.up:
+            return
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._remember(record)
+        except (StoreError, TimeoutError):
+            return
+
+    def ended(self, record: Record) -> None:
+        """It has ended here, where it was admitted."""
+        id = record.ticket.id
+        if record.known:
+            self._offer(id, lambda: self._tell_end(record))
+
+    def soon(self, record: Record) -> None:
+        """As `admitted`, but nobody waits for it."""
+        self._supervisor.spawn("known:running", self.admitted(record, 1.0))
+
+    def release(self, tenant: str, request_id: str, value: str) -> None:
+        """A refused submit does not consume its request_id."""
+        work = self._requests.release(tenant, request_id, value)
+        self._supervisor.spawn("known:release", self._quietly(lambda: work))
+
+    def give_up(self, key: str, epoch: int, id: str) -> None:
+        """A key was claimed for a request that there is no room for."""
+        self._supervisor.spawn("known:release", self._relay.abdicate(key, epoch))
+        self._supervisor.spawn("known:release", self._quietly(lambda: self._requests.forget(id)))
+
+    def leave(self, key: str, id: str) -> None:
+        """A flight was joined for a request that there is no room for."""
+        self._supervisor.spawn("known:release", self._relay.leave(key))
+        self._supervisor.spawn("known:release", self._quietly(lambda: self._requests.forget(id)))
+
+    def lost(self, record: Record, error: bytes) -> None:
+        """No process holds it: whoever finds that out says so for all."""
+        id = record.ticket.id
+        self._supervisor.spawn("known:lost", self._quietly(lambda: self._end(id, error, None)))
+
+    # -- telling ------------------------------------------------------------------------------
+    async def _remember(self, record: Record) -> None:
+        ticket, epoch = record.ticket, record.broadcast.log.epoch
+        await self._requests.remember(
+            ticket.id, told.about(record), record.role.value, epoch, self.running_ms
+        )
+        record.known = True
+
+    def _offer(self, id: str, tell: Callable[[], object]) -> None:
+        while len(self._untold) >= MAX_UNTOLD:
+            del self._untold[next(iter(self._untold))]
+        self._untold[id] = tell
+        self._supervisor.spawn("known:end", self._quietly(lambda: self._try(id)))
+
+    async def _try(self, id: str) -> None:
+        tell = self._untold.get(id)
+        if tell is not None:
+            await tell()  # type: ignore[misc]
+            self._untold.pop(id, None)
+
+    async def _tell_end(self, record: Record) -> None:
+        id = record.ticket.id
+        if not record.native:
+            await self._requests.forget(id)
+            return
+        await self._end(id, told.ended(record), record.broadcast.log.epoch)
+        shared = record.claim.ended is not None and record.claim.ended.shared
+        if self._relay.durable and shared and record.role is not Role.CACHED:
+            await self._write_log(record, self.retention_ms)
+
+    async def _end(self, id: str, end: bytes, epoch: int | None) -> None:
+        await self._requests.ended(id, end, self.retention_ms, epoch)
+
+    # -- asked --------------------------------------------------------------------------------
+    def _wanted(self, id: str) -> None:
+        """A guest elsewhere has ended with text that is only here."""
+        record = self._records.peek(id)
+        if record is not None:
+            self._supervisor.spawn("known:log", self._quietly(lambda: self._write_log(record, LINGER_MS)))
+
+    async def _write_log(self, record: Record, ttl_ms: int) -> None:
+        log = record.broadcast.log
+        name = log_key(record.broadcast.key or "", log.epoch)
+        data = b"\n".join(chunk.raw.replace(b"\n", b" ") for chunk in record.chunks_of_all())
+        await self._relay.flights.link.do("SET", name, data, "PX", ttl_ms)
+
+    def _again(self) -> None:
+        """Redis is back: what runs and was not known, and what ended unheard."""
+        for record in self._records.running():
+            if record.native and not record.known and not record.guest:
+                self._supervisor.spawn("known:running", self._quietly(lambda r=record: self._remember(r)))  # type: ignore[misc]
+        for id in list(self._untold):
+            self._supervisor.spawn("known:end", self._quietly(lambda id=id: self._try(id)))  # type: ignore[misc]
+
+    async def _quietly(self, work: Callable[[], object]) -> None:
+        try:
+            await work()  # type: ignore[misc]
+        except StoreError:
+            return
