@@ -221,10 +221,13 @@ class Stage:
 
     def _grant(self) -> None:
         while self._room and self._in_use < self.capacity and self._pause.allows():
-            admission = self._room.pop()
-            now = asyncio.get_running_loop().time()
-            self._in_use += 1
-            self._admitted += 1
-            admission.grant(now)
-            if self._on_wait is not None:
-                self._on_wait(now - admission.asked_at)
+            self._granted(self._room.pop())
+
+    def _granted(self, admission: Admission) -> None:
+        """`admission`, out of the room, has its permit."""
+        now = asyncio.get_running_loop().time()
+        self._in_use += 1
+        self._admitted += 1
+        admission.grant(now)
+        if self._on_wait is not None:
+            self._on_wait(now - admission.asked_at)

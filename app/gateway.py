@@ -93,8 +93,8 @@ class Gateway:
 
         self.leaders = self._stage("leaders", s.max_concurrent_leaders, s.queue_size)
         self.followers = self._stage("followers", s.max_concurrent_followers, s.queue_size)
-        self.llm_streams = self._stage("llm_streams", s.max_concurrent_llm_streams, None)
-        self.llm_calls = self._stage("llm_calls", s.max_concurrent_llm_calls, None)
+        self.llm_streams = self._llm_stage("llm_streams", s.max_concurrent_llm_streams)
+        self.llm_calls = self._llm_stage("llm_calls", s.max_concurrent_llm_calls)
         self.stages = (self.leaders, self.followers, self.llm_streams, self.llm_calls)
         self.saturation = SaturationWatch(self.stages)
 
@@ -212,6 +212,11 @@ class Gateway:
     # -- building -----------------------------------------------------------------------------
     def _stage(self, name: str, capacity: int, max_waiting: int | None) -> Stage:
         return Stage(name, capacity, max_waiting, on_wait=self.metrics.stage_wait[name].observe)
+
+    def _llm_stage(self, name: str, capacity: int) -> Stage:
+        if self.sharing is None:
+            return self._stage(name, capacity, None)
+        return self.sharing.stage(name, capacity, self.metrics.stage_wait[name].observe)
 
     def _steps(self) -> list[Step]:
         """Preparation in order; a plain proxied request has no step."""

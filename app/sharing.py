@@ -8,6 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from admission import Stage
+from admission.shared import SharedStage
 from broadcast.beater import beat_s, guard_s
 from broadcast.broadcast import Broadcast
 from broadcast.claim import ClaimTimers
@@ -16,6 +18,7 @@ from broadcast.relay import Relay
 from broadcast.sealing import Sealing
 from cache.errors import StoreError
 from cache.flights import Asking, Joined, SharedFlights
+from cache.leases import RedisLeases
 from cache.link import Link
 from cache.processes import Processes
 from cache.requests import SharedRequests
@@ -49,9 +52,25 @@ class Sharing:
     ) -> None:
         self._settings = s
         self._supervisor = supervisor
+        self._stages: list[SharedStage] = []
         self.link = Link(addresses.redis, addresses.proc, on_error=on_error)
         self.processes = Processes(self.link, s.lease_s)
         self.flights = SharedFlights(self.link, lease_s=s.lease_s, guard_s=guard_s(s.lease_s))
+
+    def stage(self, name: str, capacity: int, on_wait: Callable[[float], None]) -> Stage:
+        """An LLM stage whose capacity is that of all processes together."""
+        lease_s = self._settings.lease_s
+        stage = SharedStage(
+            name,
+            capacity,
+            RedisLeases(self.link, name, capacity, lease_s),
+            lease_s=lease_s,
+            processes=lambda: self.processes.count,
+            supervisor=self._supervisor,
+            on_wait=on_wait,
+        )
+        self._stages.append(stage)
+        return stage
 
     def build(self, table: Flights[Broadcast[Chunk]], sealing: Sealing) -> None:
         s = self._settings
@@ -117,6 +136,8 @@ class Sharing:
         self.link.on_up(up.set)
         self.link.start(self._supervisor)
         self._supervisor.own("relay:beat", self.relay.beater.run())
+        for stage in self._stages:
+            self._supervisor.own(f"limits:{stage.name}", stage.run())
         with suppress(StoreError, TimeoutError):
             async with asyncio.timeout(START_S):
                 await up.wait()

@@ -138,7 +138,17 @@ class SharedFlights:
         chunks: Sequence[bytes] = (),
     ) -> Refused | None:
         """The end, and in the same step the cached answer `value`. Refused as by `append`."""
-        args: tuple[Word, ...] = (epoch, how, payload, total, value, ttl_ms, int(publish), first or total + 1, *chunks)
+        args: tuple[Word, ...] = (
+            epoch,
+            how,
+            payload,
+            total,
+            value,
+            ttl_ms,
+            int(publish),
+            first or total + 1,
+            *chunks,
+        )
         return await self._run(_FINISH, key, args, _ok)
 
     async def reseed(
