@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import secrets
 from hashlib import blake2b, sha256
 from typing import Final
 from urllib.parse import parse_qs
@@ -15,13 +14,15 @@ OPEN_TENANT: Final = "public"
 
 
 class Auth:
-    """Keys are kept as digests only. Tickets are good for GET of one stream, while this process lives."""
+    """Keys are kept as digests only. Tickets are good for GET of one stream, while the keys stay as they are."""
 
     def __init__(self, keys: dict[str, str], admin_key: str | None) -> None:
         """`keys` maps key → tenant."""
         self._tenants = {_digest(key): tenant for key, tenant in keys.items()}
         self._admin = _digest(admin_key) if admin_key else None
-        self._secret = secrets.token_bytes(32)
+        # The same in every process that has the same keys: a ticket is good for whichever is asked.
+        known = sorted([*self._tenants, self._admin or b""])
+        self._secret = blake2b(b"".join(known), digest_size=32, person=b"refrain-tickets").digest()
 
     @property
     def open(self) -> bool:

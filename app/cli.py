@@ -43,18 +43,21 @@ def _serve(args: argparse.Namespace) -> int:
     from app.serving import run  # what a `check` does not need is not loaded for it
 
     settings = load(os.environ, _flags(args))
-    if settings.web_concurrency > 1:
-        raise SettingsError(
-            ["This version serves with one worker: leave WEB_CONCURRENCY and --workers at 1."]
-        )
     logs.configure()
     for warning in warnings(settings):
         print(f"Warning: {warning}", file=sys.stderr)
     try:
-        return run(settings)
+        return run(settings, _flags(args))
     except OSError as error:
         print(f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}.", file=sys.stderr)
         return 1
+
+
+def _worker(args: argparse.Namespace) -> int:
+    from app.worker import run
+
+    logs.configure()
+    return run(args.fd, args.control)
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -130,6 +133,11 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--port", help="port to listen on (PORT, 8484)")
         command.add_argument("--workers", help="worker processes (WEB_CONCURRENCY, 1)")
         command.set_defaults(run=run)
+
+    worker = commands.add_parser("worker")  # started by `serve`, for whom it means something
+    worker.add_argument("--fd", type=int, required=True)
+    worker.add_argument("--control", type=int, required=True)
+    worker.set_defaults(run=_worker)
 
     sim = commands.add_parser("sim", help="run the simulated model")
     sim.add_argument("--host", default="127.0.0.1")

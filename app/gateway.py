@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from admission import Stage
 from app.auth import Auth
 from app.connection import Connections
+from app.hub import Alone, Hub
 from app.observer import PipelineObserver
 from app.parsing import with_model
 from app.pulse import Pulse
@@ -170,6 +171,7 @@ class Gateway:
             timers,
             self.observer,
         )
+        self.hub: Hub = Alone(self)
         if self.sharing is not None and isinstance(self.manager, SharedChatManager):
             self.sharing.meet(self.broadcasts, flights, self.records, self.manager, timers)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -42,11 +44,26 @@ def configuration(app: Any) -> uvicorn.Config:
 class Server(uvicorn.Server):
     """uvicorn's server, whose end is decided here: it stops only when the drain is over."""
 
-    def __init__(self, config: uvicorn.Config, gateway: Gateway, drain_timeout_s: float) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        gateway: Gateway,
+        drain_timeout_s: float,
+        on_ready: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__(config)
+        self._on_ready = on_ready
         self._gateway = gateway
         self._drain_timeout_s = drain_timeout_s
         self._interrupted = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        # What the start has made lives as long as the process: no collection need look at it again.
+        gc.collect()
+        gc.freeze()
+        if self.started:
+            self._on_ready()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -6,16 +6,18 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from app.gateway import Addresses
 from app.listening import listen
 from app.main import create_app
+from app.runner import run_loop
 from app.server import Server, configuration
 from app.simulate import SimulatorChild
 from app.stopping import Stop
+from app.workers import Workers
 from cache.embedded import EmbeddedRedis, NoServer
 from cache.folders import FolderError
 from cache.targets import RedisTarget
@@ -23,8 +25,11 @@ from config.settings import Settings
 from runtime.supervisor import Supervisor
 
 
-async def serve(settings: Settings, stop: Stop) -> int:
-    """Run until told to stop; the exit status. Raises OSError if the address cannot be had."""
+async def serve(settings: Settings, flags: Mapping[str, str], stop: Stop) -> int:
+    """Run until told to stop; the exit status. Raises OSError if the address cannot be had.
+
+    `flags` are the command line's, which workers are given as well.
+    """
     starting = asyncio.current_task()
     assert starting is not None
     stop.means(lambda number: _unwind(starting, stop))
@@ -32,6 +37,8 @@ async def serve(settings: Settings, stop: Stop) -> int:
     supervisor = Supervisor(on_crash=lambda name: signal.raise_signal(signal.SIGTERM))
     try:
         async with _addresses(settings, supervisor) as addresses:
+            if settings.web_concurrency > 1:
+                return await _serve_by_workers(settings, flags, addresses, supervisor, sock, stop)
             return await _serve(settings, addresses, supervisor, sock, stop)
     except asyncio.CancelledError:
         if not stop.asked:
@@ -61,6 +68,28 @@ async def _serve(
     return 0 if server.started and healthy else 1
 
 
+async def _serve_by_workers(
+    settings: Settings,
+    flags: Mapping[str, str],
+    addresses: Addresses,
+    supervisor: Supervisor,
+    sock: socket.socket,
+    stop: Stop,
+) -> int:
+    workers = Workers(settings, flags, addresses, sock, supervisor)
+    try:
+        started = await workers.start(fresh=settings.redis_url is None)
+        stop.means(workers.signalled)
+        if started:
+            _greet(settings, addresses, sock)
+        else:
+            _say("Not every worker has begun to serve; they are still tried.")
+        await workers.until_over()
+    finally:
+        await workers.close()
+    return 0 if supervisor.healthy else 1
+
+
 def _unwind(starting: asyncio.Task[Any], stop: Stop) -> None:
     stop.means(None)
     starting.cancel()
@@ -75,7 +104,7 @@ async def _addresses(settings: Settings, supervisor: Supervisor) -> AsyncIterato
             target = RedisTarget(settings.redis_url.get_secret_value(), connections)
         else:
             target = await _embedded(settings, supervisor, stack, connections)
-        shared = settings.redis_url is not None
+        shared = settings.redis_url is not None or settings.web_concurrency > 1
         if settings.upstream_base_url is not None:
             yield Addresses(settings.upstream_base_url, target, shared=shared)
             return
@@ -110,6 +139,8 @@ def _greet(settings: Settings, addresses: Addresses, sock: socket.socket) -> Non
         _say("No upstream is configured (OPENAI_BASE_URL): answers come from the built-in SIMULATED model.")
     else:
         _say(f"Upstream: {addresses.upstream_url}")
+    if settings.web_concurrency > 1:
+        _say(f"{settings.web_concurrency} workers.")
     if settings.redis_url is None:
         _say("Redis: embedded, in memory only; its cache is lost on restart.")
     _say(_first_steps(base, " -H 'authorization: Bearer YOUR_KEY'" if settings.api_keys else ""))
@@ -133,19 +164,11 @@ def _say(text: str) -> None:
     print(text, file=sys.stdout, flush=True)
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, flags: Mapping[str, str]) -> int:
     """Block until the instance has ended. Takes the process's signals over."""
     stop = Stop()
     stop.install()
     try:
-        return _runner()(serve(settings, stop))
+        return run_loop(serve(settings, flags, stop))
     finally:
         stop.ignore()
-
-
-def _runner() -> Callable[[Coroutine[Any, Any, int]], int]:
-    try:
-        import uvloop
-    except ImportError:  # not on every platform
-        return asyncio.run
-    return uvloop.run

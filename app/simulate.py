@@ -79,4 +79,9 @@ def _environment() -> Mapping[str, str]:
     """What it needs of our environment; our secrets are not among it."""
     names = ("PATH", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
     environment = {name: os.environ[name] for name in names if name in os.environ}
-    return {**environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    return {**environment, "PYTHONPATH": paths()}
+
+
+def paths() -> str:
+    """Where a child finds what we have found, whatever its working directory."""
+    return os.pathsep.join(path for path in sys.path if path)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from app.gateway import Gateway
 from runtime.metrics import StageReading
+
+if TYPE_CHECKING:
+    from app.gateway import Gateway
 
 #: More than so many broadcasts are counted, not listed.
 LISTED = 200
@@ -41,39 +42,35 @@ def stage_readings(gateway: Gateway) -> Iterator[StageReading]:
         )
 
 
-_SHARED = ("llm_streams", "llm_calls")
+#: Stages whose permits all processes of all instances share.
+SHARED = ("llm_streams", "llm_calls")
 
 
-def pipeline(gateway: Gateway) -> dict[str, Any]:
-    now = asyncio.get_running_loop().time()
-    running = list(gateway.broadcasts.running)
+def shown(stage: StageReading) -> dict[str, Any]:
     return {
-        "state": gateway.state,
-        "model": "simulated" if gateway.addresses.simulated else "upstream",
-        "stages": [
-            {
-                "name": stage.name,
-                "scope": "shared" if stage.name in _SHARED else "process",
-                "capacity": stage.capacity,
-                "in_use": stage.in_use,
-                "waiting": stage.waiting,
-                "max_waiting": stage.max_waiting,
-                "oldest_wait_ms": round(stage.oldest_wait_s * 1000),
-            }
-            for stage in stage_readings(gateway)
-        ],
-        "broadcasts": [
-            {
-                "id": str(broadcast.log.epoch),
-                "phase": broadcast.phase.value,
-                "subscribers": len(broadcast.readers),
-                "events": len(broadcast.log),
-                "age_ms": round((now - broadcast.opened_at) * 1000),
-            }
-            for broadcast in running[:LISTED]
-        ],
-        "totals": totals(gateway),
+        "name": stage.name,
+        "scope": "shared" if stage.name in SHARED else "process",
+        "capacity": stage.capacity,
+        "in_use": stage.in_use,
+        "waiting": stage.waiting,
+        "max_waiting": stage.max_waiting,
+        "oldest_wait_ms": round(stage.oldest_wait_s * 1000),
     }
+
+
+def broadcasts(gateway: Gateway, now: float) -> list[dict[str, Any]]:
+    """The running ones; a mirror is another process's, shown with its readers here."""
+    return [
+        {
+            "id": str(broadcast.log.epoch),
+            "phase": broadcast.phase.value,
+            "subscribers": len(broadcast.readers),
+            "events": len(broadcast.log),
+            "age_ms": round((now - broadcast.opened_at) * 1000),
+            **({"mirror": True} if broadcast.remote else {}),
+        }
+        for broadcast in list(gateway.broadcasts.running)[:LISTED]
+    ]
 
 
 def totals(gateway: Gateway) -> dict[str, int]:

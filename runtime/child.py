@@ -51,8 +51,9 @@ class ChildProcess:
 
     The child gets `env` and nothing of ours, the file descriptors in `pass_fds`, a session of its own
     (a Ctrl-C in the terminal is for us to handle) and no standard streams: a pipe that nobody reads
-    would block it. `ready` must not raise nor hang. `on_restart()` is called each time a respawned child
-    is ready.
+    would block it. With `talks` it has our standard output and error instead. `ready` must not raise nor
+    hang. `before()` is called before each start and gives what this one gets beside `argv` and `pass_fds`;
+    `on_end(status)` is called after each life, `on_restart()` each time a respawned child is ready.
     """
 
     def __init__(
@@ -64,6 +65,9 @@ class ChildProcess:
         *,
         pass_fds: Sequence[int] = (),
         on_restart: Callable[[], None] = lambda: None,
+        on_end: Callable[[int | None], None] = lambda status: None,
+        before: Callable[[], tuple[Sequence[str], Sequence[int]]] = lambda: ((), ()),
+        talks: bool = False,
     ) -> None:
         self.name = name
         self.restarts = 0
@@ -72,6 +76,9 @@ class ChildProcess:
         self._is_ready = ready
         self._pass_fds = tuple(pass_fds)
         self._on_restart = on_restart
+        self._on_end = on_end
+        self._before = before
+        self._streams = None if talks else DEVNULL
         self._wanted = asyncio.Event()
         self._ready = asyncio.Event()
         self._starting = asyncio.Lock()
@@ -98,14 +105,24 @@ class ChildProcess:
             return False
         return True
 
-    async def stop(self) -> None:
-        """End the child, politely for 2 s, and start it no more. The loop then rests. Idempotent."""
+    def retire(self) -> None:
+        """Start it no more; the one that runs goes on."""
+        self._wanted.clear()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the child, if there is one."""
+        process = self._process
+        if process is not None and process.returncode is None:
+            _signal(lambda: process.send_signal(number))
+
+    async def stop(self, grace_s: float = TERM_TIMEOUT_S) -> None:
+        """End the child, politely for `grace_s`, and start it no more. The loop then rests. Idempotent."""
         self._wanted.clear()
         # Under the lock no start is half done, and after it none begins.
         async with self._starting:
             process = self._process
         if process is not None:
-            await _end(process)
+            await _end(process, grace_s)
 
     async def _keep(self) -> None:
         loop, back_off, first = asyncio.get_running_loop(), BackOff(), True
@@ -135,20 +152,22 @@ class ChildProcess:
         finally:
             self._ready.clear()
             self._process = None
+            self._on_end(process.returncode)
 
     async def _spawn(self) -> Process | None:
-        command = (sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid()), *self._argv)
         async with self._starting:
             if not self._wanted.is_set():
                 return None
+            more, fds = self._before()
+            command = (sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid()), *self._argv, *more)
             try:
                 self._process = await asyncio.create_subprocess_exec(
                     *command,
                     env=self._env,
-                    pass_fds=self._pass_fds,
+                    pass_fds=(*self._pass_fds, *fds),
                     stdin=DEVNULL,
-                    stdout=DEVNULL,
-                    stderr=DEVNULL,
+                    stdout=self._streams,
+                    stderr=self._streams,
                     start_new_session=True,
                 )
             except OSError:
@@ -163,8 +182,8 @@ class ChildProcess:
             await asyncio.sleep(_POLL_S)
 
 
-async def _end(process: Process) -> None:
-    """SIGTERM, and SIGKILL after 2 s; returns when the child is gone.
+async def _end(process: Process, grace_s: float = TERM_TIMEOUT_S) -> None:
+    """SIGTERM, and SIGKILL after `grace_s`; returns when the child is gone.
 
     A timer, not asyncio.timeout: it has to work in a task that is being cancelled, and there a timeout
     is told apart from the cancel only by later versions of Python 3.11.
@@ -172,7 +191,7 @@ async def _end(process: Process) -> None:
     if process.returncode is not None:
         return
     _signal(process.terminate)
-    killer = asyncio.get_running_loop().call_later(TERM_TIMEOUT_S, _signal, process.kill)
+    killer = asyncio.get_running_loop().call_later(grace_s, _signal, process.kill)
     try:
         await process.wait()
     finally:

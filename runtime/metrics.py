@@ -91,13 +91,61 @@ class Metrics:
             "refrain_upstream_in_flight", "Open calls of the model.", registry=reg
         )
 
-    def watch_stages(self, read: Callable[[], Iterable[StageReading]]) -> None:
-        """The stages' own numbers, read at each scrape: the same that `/pipeline` shows."""
-        self.registry.register(_StageCollector(read))
+    def families(self) -> list[Family]:
+        """Everything that this process has counted, as values that can be sent and added up."""
+        return [
+            Family(m.name, m.documentation, m.type, [(s.name, s.labels, s.value) for s in m.samples])
+            for m in self.registry.collect()
+        ]
 
-    def render(self) -> bytes:
-        """Prometheus text format."""
-        return generate_latest(self.registry)
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric: its samples are (name, labels, value)."""
+
+    name: str
+    documentation: str
+    type: str
+    samples: list[tuple[str, dict[str, str], float]]
+
+
+def render(families: Iterable[Family], stages: Iterable[StageReading], workers: int, restarts: int) -> bytes:
+    """Prometheus text format. The stages' numbers are the same that `/pipeline` shows."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Families(families))
+    registry.register(_StageCollector(lambda: stages))
+    registry.register(_WorkerCollector(workers, restarts))
+    return generate_latest(registry)
+
+
+class _Families:
+    def __init__(self, families: Iterable[Family]) -> None:
+        self._families = families
+
+    def describe(self) -> Iterator[Metric]:
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._families:
+            metric = Metric(family.name, family.documentation, family.type)
+            for name, labels, value in family.samples:
+                metric.add_sample(name, labels, value)
+            yield metric
+
+
+class _WorkerCollector:
+    def __init__(self, workers: int, restarts: int) -> None:
+        self._workers = workers
+        self._restarts = restarts
+
+    def describe(self) -> Iterator[Metric]:
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily("refrain_workers", "Processes that serve.", value=self._workers)
+        yield CounterMetricFamily(
+            "refrain_worker_restarts", "Workers that were started again.", value=self._restarts
+        )
 
 
 class _StageCollector:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -11,8 +12,8 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from sse_starlette.sse import AppStatus, EventSourceResponse
 
+from app import instance as shown
 from app.gateway import Gateway
-from app.snapshot import pipeline, stage_readings
 
 #: Seconds between two frames of `/pipeline/stream`: at most four a second.
 FRAME_S: Final = 0.25
@@ -32,28 +33,28 @@ def ops_router(gateway: Gateway) -> APIRouter:
         dependencies=[Depends(admin)], responses={401: {"description": "The admin key is required"}}
     )
 
-    @router.get("/healthz", tags=["operations"])
+    @router.api_route("/healthz", methods=["GET", "HEAD"], tags=["operations"])
     async def healthz() -> dict[str, str]:
         """The process can serve. Full pools are not ill health."""
         return {"status": "ok"}
 
-    @router.get("/readyz", tags=["operations"], responses={503: {"description": "Not ready"}})
+    @router.api_route(
+        "/readyz", methods=["GET", "HEAD"], tags=["operations"], responses={503: {"description": "Not ready"}}
+    )
     async def readyz() -> Response:
         """503 only while starting or draining, or when a part of the process has died."""
         return await _readiness(gateway)
 
-    @guarded.get("/metrics", tags=["operations"])
-    async def metrics() -> Response:
-        """Prometheus text format."""
-        gateway.metrics.subscribers.set(len(gateway.connections))
-        gateway.metrics.broadcasts.set(len(gateway.broadcasts.running))
-        gateway.metrics.upstream_in_flight.set(gateway.client.stats().in_flight)
-        return Response(gateway.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    @guarded.api_route("/metrics", methods=["GET", "HEAD"], tags=["operations"])
+    async def metrics(worker: int | None = None) -> Response:
+        """Prometheus text format, of the instance or of one of its workers."""
+        instance = replace(await gateway.hub.gather(), only=worker)
+        return Response(shown.metrics(instance), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    @guarded.get("/pipeline", tags=["operations"])
+    @guarded.api_route("/pipeline", methods=["GET", "HEAD"], tags=["operations"])
     async def snapshot() -> dict[str, Any]:
         """Every stage, every broadcast, and the totals since the start."""
-        return pipeline(gateway)
+        return shown.pipeline(await gateway.hub.gather())
 
     @guarded.get("/pipeline/stream", tags=["operations"], response_class=EventSourceResponse)
     async def snapshots() -> EventSourceResponse:
@@ -71,7 +72,6 @@ def ops_router(gateway: Gateway) -> APIRouter:
         """What runs here and where to go on."""
         return _page(gateway)
 
-    gateway.metrics.watch_stages(lambda: stage_readings(gateway))
     router.include_router(guarded)
     return router
 
@@ -87,7 +87,7 @@ async def _readiness(gateway: Gateway) -> Response:
 
 async def _frames(gateway: Gateway) -> AsyncIterator[dict[str, str]]:
     while gateway.state == "ready":
-        yield {"data": msgspec.json.encode(pipeline(gateway)).decode()}
+        yield {"data": msgspec.json.encode(shown.pipeline(await gateway.hub.gather())).decode()}
         await asyncio.sleep(FRAME_S)
 
 

@@ -1,0 +1,56 @@
+"""What `/pipeline` and `/metrics` say: of the whole instance, whichever of its workers answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.readings import Instance, Reading, add_families, add_stages, add_totals
+from app.snapshot import LISTED, shown
+from runtime.metrics import render
+
+#: Of numbers that say what is now, the dead have none.
+_NOW = ("upstream_in_flight", "broadcasts", "subscribers", "records", "tasks")
+
+
+def pipeline(instance: Instance) -> dict[str, Any]:
+    """The body of `GET /pipeline`."""
+    readings, departed = instance.readings, instance.departed
+    totals = add_totals([*readings, *([departed] if departed else [])])
+    for name in _NOW if departed else ():
+        totals[name] -= departed.totals.get(name, 0) if departed else 0
+    running = [broadcast for one in readings for broadcast in one.broadcasts]
+    return {
+        "state": _state(readings),
+        "model": readings[0].model,
+        "stages": [shown(stage) for stage in add_stages(readings)],
+        "broadcasts": running[:LISTED],
+        "totals": totals,
+        "workers": [_worker(one) for one in readings],
+    }
+
+
+def metrics(instance: Instance) -> bytes:
+    """The body of `GET /metrics`."""
+    departed = [instance.departed] if instance.departed and instance.only is None else []
+    counted = [one for one in instance.readings if instance.only in (None, one.worker)]
+    everybody = [*counted, *departed]
+    alive = sum(not one.stale for one in counted)
+    return render(add_families(everybody), add_stages(everybody), alive, instance.restarts)
+
+
+def _state(readings: list[Reading]) -> str:
+    states = [one.state for one in readings]
+    return "ready" if "ready" in states else states[0]
+
+
+def _worker(one: Reading) -> dict[str, Any]:
+    return {
+        "worker": one.worker,
+        "pid": one.pid,
+        "proc": one.proc,
+        "state": one.state,
+        "stale": one.stale,
+        "stages": [shown(stage) for stage in one.stages],
+        "broadcasts": len(one.broadcasts),
+        "totals": one.totals,
+    }
