@@ -5,7 +5,7 @@ Times go over as ages in milliseconds, since no two machines' clocks are the sam
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -29,7 +29,7 @@ class _Said(msgspec.Struct, array_like=True):
     step: str | None
     position: int
     eta_s: float | None
-    ages_ms: dict[str, int] = field(default_factory=dict)
+    ages_ms: dict[str, int] = msgspec.field(default_factory=dict)
     first_delta_ms: int | None = None
 
 

@@ -54,6 +54,11 @@ class SharedRequests:
         known: bytes = end if reply[0] == b"OK" else reply[1]
         return known
 
+    async def owner_knows(self, id: str) -> bool:
+        """Has its owner heard of an end that another process noted?"""
+        end, knows = await self._link.do("HMGET", request_key(id), "x", "k")
+        return end is None or knows is not None
+
     async def forget(self, id: str) -> None:
         await self._link.do("DEL", request_key(id))
 

@@ -35,6 +35,8 @@ from upstream.chunk import Chunk, parse_chunk
 LOOK_S: Final = 0.02
 #: Its owner, if it lives, answers within so long.
 OWNER_S: Final = 1.0
+#: A cancel waits for it so long.
+CANCEL_S: Final = 0.2
 
 
 class Guests:
@@ -78,11 +80,12 @@ class Guests:
         deadline = asyncio.get_running_loop().time() + self._settle_s
         while True:
             known, about = await self._recall(id, tenant)
-            if (record := self._records.peek(id)) is not None and record.ticket.tenant == tenant:
-                return record
             if known.end:
                 return await self._ended(id, known, about)
             view = await self._relay.flights.attach(about.key, "f")
+            # Only now: another caller may have found it while we asked.
+            if (record := self._records.peek(id)) is not None:
+                return record
             if view is not None and view.live and view.epoch >= known.epoch:
                 return self._running(id, known, about, view)
             # Its owner is about to say how it ended, or to tell Redis again; or it is gone.
@@ -116,7 +119,7 @@ class Guests:
             on_end=lambda claim: self._guest_ended(record),
             on_left=lambda: self._records.drop(id),
         )
-        record.claim, record.owner = claim, known.owner
+        record.claim = claim
         self._records.add(record)
         broadcast.join(claim)
         return record
@@ -199,7 +202,7 @@ class Guests:
             hit_ttl_s=about.ttl_s,
             guest=True,
         )
-        record.known = True
+        record.known, record.owner = True, known.owner
         return record
 
     # -- cancel, and what others say ----------------------------------------------------------
@@ -208,14 +211,28 @@ class Guests:
         if record.claim.ended is None:
             try:
                 end = await self._requests.ended(
-                    record.ticket.id, told.cancelled(reason), self._known.retention_ms
+                    record.ticket.id,
+                    told.cancelled(reason, len(record.broadcast.log)),
+                    self._known.retention_ms,
                 )
             except StoreError:
                 raise StateUnavailable() from None
             self._end_as(record, end)
+            await self._until_its_owner_knows(record)
         ended = record.claim.ended
         if ended is None or ended.reason is None:
             raise Conflict("This chat has already ended.")
+
+    async def _until_its_owner_knows(self, record: Record) -> None:
+        """So that whoever is told of the cancel finds it cancelled there too. Not for long: it may be frozen."""
+        until = asyncio.get_running_loop().time() + CANCEL_S
+        try:
+            while asyncio.get_running_loop().time() < until and not self._relay.is_dead(record.owner):
+                if await self._requests.owner_knows(record.ticket.id):
+                    return
+                await asyncio.sleep(0.005)
+        except StoreError:
+            return
 
     def _ended_elsewhere(self, id: str) -> None:
         record = self._records.peek(id)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import field
-
 import msgspec
 
 from broadcast.outcome import End, Outcome
@@ -35,7 +33,7 @@ class Ended(msgspec.Struct, omit_defaults=True):
     status: int | None = None
     reason: str | None = None
     events: int | None = None
-    timings: dict[str, int | None] = field(default_factory=dict)
+    timings: dict[str, int | None] = msgspec.field(default_factory=dict)
 
     @property
     def error(self) -> GatewayError | None:
@@ -90,9 +88,9 @@ def ended_with(error: GatewayError) -> bytes:
     return _encoder.encode(Ended(Outcome.FAILED.value, True, *_error(error)))
 
 
-def cancelled(reason: str) -> bytes:
+def cancelled(reason: str, events: int) -> bytes:
     """Its client's own wish, told to a process that did not admit it. What it had by then is its own."""
-    return _encoder.encode(Ended(Outcome.CANCELLED.value, shared=False, reason=reason))
+    return _encoder.encode(Ended(Outcome.CANCELLED.value, shared=False, reason=reason, events=events))
 
 
 def read_about(raw: bytes) -> About:

@@ -3,7 +3,11 @@
 -- Gives NONE | OK | ALREADY end
 local v = redis.call('HMGET', KEYS[1], 'a', 'x', 'o')
 if not v[1] then return {'NONE'} end
-if v[2] then return {'ALREADY', v[2]} end
+if v[2] then
+  -- Its owner has heard: whoever ended it for others may say that it is so.
+  if v[3] == ARGV[1] then redis.call('HSET', KEYS[1], 'k', 1) end
+  return {'ALREADY', v[2]}
+end
 redis.call('HSET', KEYS[1], 'x', ARGV[3])
 if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'e', ARGV[5]) end
 redis.call('PEXPIRE', KEYS[1], ARGV[4])

@@ -60,8 +60,18 @@ class Cluster:
         with self.redis.client as client:
             return [key for key in self.keys() if client.ttl(key) == -1 and not key.endswith(":f")]
 
+    def errors(self) -> list[object]:
+        """What the gateways logged as errors: each is a bug."""
+        return [
+            line
+            for node in self.nodes
+            for line in node.process.log
+            if line["level"] in ("error", "critical")
+        ]
+
     async def until_rest(self, within: float = 15.0) -> None:
         """I3 and I4, as far as they show from outside, on every node that runs."""
+        assert self.errors() == []
         alive = [node for node in self.nodes if node.process.popen.poll() is None]
         async with asyncio.timeout(within):
             while not all([await asyncio.to_thread(node.process.at_rest) for node in alive]):
@@ -126,4 +136,12 @@ def launch() -> Iterator[Callable[..., Cluster]]:
             stack.callback(gateway.kill)
             return Node(gateway, proxy)
 
-        yield begin
+        clusters: list[Cluster] = []
+
+        def begin_and_watch(*args: Any, **options: Any) -> Cluster:
+            clusters.append(begin(*args, **options))
+            return clusters[-1]
+
+        yield begin_and_watch
+        for cluster in clusters:
+            assert cluster.errors() == []
