@@ -38,6 +38,9 @@ def start_of(exchange: Exchange, record: Record) -> Start:
     if record.claim.ended is not None and cursor == sse.terminal_id(record):
         return Start(cursor, over=True)
     reset = epoch < log.epoch
+    if record.lost and not reset:
+        # What the reader has seen is more than is left; all that it can be told is how it ended.
+        return Start(cursor, log.seq)
     if epoch > log.epoch or (not reset and seq > log.seq):
         raise BadCursor()
     if log.overflowed and not record.alone:

@@ -115,7 +115,7 @@ def terminal(record: Record) -> bytes:
 def terminal_id(record: Record) -> tuple[int, int]:
     """Shared ends follow the last delta; an end private to one request has a number beyond them all."""
     log = record.broadcast.log
-    return log.epoch, PRIVATE_END if record.alone else log.seq + 1
+    return log.epoch, PRIVATE_END if record.alone or record.lost else log.seq + 1
 
 
 # -- OpenAI frames --------------------------------------------------------------------------

@@ -195,6 +195,11 @@ class Mirror:
 
     # -- takeover -----------------------------------------------------------------------------
     @property
+    def wanted(self) -> bool:
+        """Is anybody here interested? Who only asks for its status is not."""
+        return "i" in self.broadcast.stake
+
+    @property
     def worthwhile(self) -> bool:
         """Is there anybody whom a new answer could serve? Not an OpenAI reader who has seen text."""
         if any(not claim.attached for claim in self.broadcast.claims.values()):

@@ -47,6 +47,8 @@ class Takeover:
         try:
             if mirror.body is None:
                 await self._wait_for_others(mirror)
+            elif not mirror.wanted:
+                return  # whoever comes makes the next beat look again
             elif mirror.worthwhile:
                 await asyncio.sleep(random.uniform(0, JITTER_S))
                 await self._try(mirror)

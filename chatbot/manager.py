@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -283,8 +283,10 @@ class ChatManager:
         """As `cancel`, wherever it was admitted."""
         return self.cancel(id, tenant)
 
-    async def readable(self, record: Record, cursor: tuple[int, int] | None) -> None:
-        """Until it can be told whether a reader may start at `cursor`: (epoch, seq)."""
+    @asynccontextmanager
+    async def readable(self, record: Record, cursor: tuple[int, int] | None) -> AsyncIterator[None]:
+        """Around one reading: entered once it can be told whether it may start at `cursor`, (epoch, seq)."""
+        yield
 
     def forget_old(self) -> None:
         """Let go of the records whose retention is over, and of their request_ids."""

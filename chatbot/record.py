@@ -11,6 +11,7 @@ from broadcast.claim import Claim
 from broadcast.lifecycle import Phase
 from broadcast.outcome import Outcome
 from chatbot.ticket import Ticket
+from runtime.errors import LeaderLost, WorkerLost
 from runtime.logs import request_id
 from upstream.chunk import Chunk
 
@@ -37,6 +38,9 @@ _SHOWN: dict[Phase, tuple[str, str]] = {
     Phase.LIVE: ("streaming", "streaming"),
 }
 _STATUSES = [status for status, _ in _SHOWN.values()]
+
+
+_LOST = (LeaderLost.code, WorkerLost.code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,12 @@ class Record:
     def alone(self) -> bool:
         """Did it end by itself (cancelled, expired), and not with its broadcast?"""
         return self.claim.ended is not None and not self.claim.ended.shared
+
+    @property
+    def lost(self) -> bool:
+        """Did it end with the process that had it, its text in part or as a whole?"""
+        ended = self.claim.ended
+        return ended is not None and ended.error is not None and ended.error.code in _LOST
 
     def progress(self, eta_s: float | None = None) -> Progress:
         """The status never goes back and the position never rises within a stage, whatever happens below."""

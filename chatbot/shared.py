@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import msgspec
 
 from admission import Admission
 from broadcast.broadcast import Broadcast
+from broadcast.mirror import Mirror
 from broadcast.relay import Relay
 from cache.answer import SealedAnswer
 from cache.errors import StoreError
@@ -308,12 +311,24 @@ class SharedChatManager(ChatManager):
         await self._guests.cancel(record, CANCELLED)
         return record
 
-    async def readable(self, record: Record, cursor: tuple[int, int] | None) -> None:
+    @asynccontextmanager
+    async def readable(self, record: Record, cursor: tuple[int, int] | None) -> AsyncIterator[None]:
         if record.guest and record.claim.ended is None:
             self._guests.came(record)
         mirror = self._relay.mirrors.get(record.broadcast.key or "")
         if cursor is None or mirror is None or mirror.broadcast is not record.broadcast:
+            yield
             return
+        # A reader from here on: what it waits for may have to be made again, and is only for who listens.
+        record.claim.connect()
+        try:
+            await self._until_reached(mirror, cursor)
+            yield
+        finally:
+            record.claim.disconnect()
+
+    async def _until_reached(self, mirror: Mirror, cursor: tuple[int, int]) -> None:
+        """What a reader has seen may be on its way to us, or void by now."""
         log, (epoch, seq) = mirror.broadcast.log, cursor
         until = asyncio.get_running_loop().time() + READABLE_S + self._relay.flights.lease_ms / 1000
         while not mirror.over and asyncio.get_running_loop().time() < until:

@@ -13,6 +13,7 @@ from app.parsing import native_request
 from app.sse import HEADERS
 from app.submission import submit
 from chatbot.manager import NATIVE
+from chatbot.record import Record
 
 
 class ChatRoutes:
@@ -49,7 +50,11 @@ class ChatRoutes:
         gateway = self._gateway
         tenant = gateway.auth.reader(exchange, exchange.id)
         record = await gateway.manager.seek(exchange.id, tenant)
-        await gateway.manager.readable(record, cursor_given(exchange))
+        async with gateway.manager.readable(record, cursor_given(exchange)):
+            await self._read(exchange, record)
+
+    async def _read(self, exchange: Exchange, record: Record) -> None:
+        gateway = self._gateway
         start = start_of(exchange, record)
         if start.over:
             # 204 is what stops an EventSource that has seen the end.
