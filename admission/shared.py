@@ -1,11 +1,11 @@
 """A stage whose permits several processes share: the same `admit`, granted by leases that all can see.
 
 `admit` and `withdraw` only note what has changed; one loop per stage tells it, all changes of a turn in one
-round trip, and hears who is let in. Grants are pushed as well; a beat repeats everything, so a lost push costs
+round trip, and hears who is let in. Grants are pushed as well; a beat repeats all, so a lost push costs
 a beat. Without the leases this process lets in its share of the capacity by itself, in its own order.
 
 Counting: `in_use`, `admitted` and `released` are this process's own. A lease that lapsed while its holder was
-frozen is asserted again when it wakes: nothing was reclaimed. What a dead process held is counted as reclaimed
+frozen is asserted again when it wakes: nothing was reclaimed. What a dead process held counts as reclaimed
 by whoever reports for it, which it cannot itself.
 """
 

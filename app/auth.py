@@ -14,7 +14,7 @@ OPEN_TENANT: Final = "public"
 
 
 class Auth:
-    """Keys are kept as digests only. Tickets are good for GET of one stream, while the keys stay as they are."""
+    """Keys are kept as digests only. Tickets are good for GET of one stream, while the keys stay."""
 
     def __init__(self, keys: dict[str, str], admin_key: str | None) -> None:
         """`keys` maps key → tenant."""

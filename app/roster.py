@@ -1,4 +1,4 @@
-"""The parent's end of the lines to its workers: who they are now, what they show, what the departed counted."""
+"""The parent's end of the lines to its workers: who they are, what they show, what the departed counted."""
 
 from __future__ import annotations
 

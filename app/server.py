@@ -102,7 +102,7 @@ class Server(uvicorn.Server):
         log.info("draining", extra={"running": len(gateway.broadcasts.running)})
         try:
             async with asyncio.timeout(self._drain_timeout_s):
-                await gateway.broadcasts.quiet(gateway.settings.abandon_grace_s)
+                await gateway.broadcasts.rest.come(gateway.settings.abandon_grace_s)
                 gateway.broadcasts.end_all(Draining())
                 await gateway.connections.quiet()
         except TimeoutError:

@@ -1,4 +1,4 @@
-"""What a process builds beside the rest when it is not alone: its link to Redis, and all that is behind it."""
+"""What a process builds beside the rest when it is not alone: its link to Redis and all behind it."""
 
 from __future__ import annotations
 
@@ -124,31 +124,28 @@ class Sharing:
 
     # -- Claims, for the fast lane -------------------------------------------------------------
     async def join(self, asking: Asking, timeout_s: float) -> Joined:
-        return await self.relay.join(asking, timeout_s)
+        return await self.relay.flights.join(asking, timeout_s)
 
     def unclaimed(self, key: str, joined: Joined) -> None:
-        self.relay.unclaimed(key, joined)
+        self.relay.errands.unclaimed(key, joined)
 
     # -- lifespan -----------------------------------------------------------------------------
     async def start(self) -> None:
         """Link first, then the fences: where Redis has none, whoever leads elsewhere gets time to say so."""
-        up = asyncio.Event()
-        self.link.on_up(up.set)
         self.link.start(self._supervisor)
         self._supervisor.own("relay:beat", self.relay.beater.run())
         for stage in self._stages:
             self._supervisor.own(f"limits:{stage.name}", stage.run())
         with suppress(StoreError, TimeoutError):
             async with asyncio.timeout(START_S):
-                await up.wait()
+                await self.link.until_up()
             await asyncio.sleep(await self.flights.fence())
 
     async def drain(self) -> None:
         """What ended last is told."""
         with suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
-                while self._supervisor.running("relay:") or self._supervisor.running("known:"):
-                    await asyncio.sleep(0.01)
+                await self._supervisor.until_none("relay:", "known:")
 
     async def close(self) -> None:
         await self.link.close()

@@ -10,9 +10,9 @@ from app.body import read_json
 from app.exchange import Exchange
 from app.gateway import Gateway
 from app.parsing import Asked
-from chatbot.manager import Via
 from chatbot.record import Record
 from chatbot.ticket import Ticket
+from chatbot.via import Via
 from runtime.errors import GatewayError
 
 

@@ -1,4 +1,4 @@
-"""`refrain serve --workers N`: one parent that owns the socket, Redis and the model, and N workers that serve.
+"""`refrain serve --workers N`: a parent that owns the socket, Redis and the model, and N workers that serve.
 
 A worker that dies is started again, and what it held is given back at once: nobody waits for its leases.
 """
@@ -74,8 +74,7 @@ class Workers:
         flights = SharedFlights(self._link, lease_s=self._settings.lease_s, guard_s=0.0)
         try:
             async with asyncio.timeout(2.0):
-                while not self._link.up:
-                    await asyncio.sleep(0.01)
+                await self._link.until_up()
             await flights.fence()
         except (StoreError, TimeoutError):
             return  # each worker will find none, and wait

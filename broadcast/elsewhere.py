@@ -1,4 +1,4 @@
-"""What a broadcast manager asks and tells about other processes, and the answer of a process that is alone."""
+"""What a broadcast manager asks and tells about other processes, and what a process alone answers."""
 
 from __future__ import annotations
 

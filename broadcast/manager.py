@@ -7,7 +7,6 @@ flight and run under the Supervisor; requests only ever watch them.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +18,12 @@ from broadcast.epoch import Epochs
 from broadcast.lifecycle import PENDING, RUNNING, Phase, Signal
 from broadcast.log import Log
 from broadcast.outcome import Outcome
+from broadcast.outlook import Outlook
+from broadcast.rest import Rest
 from broadcast.sealing import Sealing
 from processing.flights import Flights
 from processing.preparer import Preparer, Prompt
-from runtime.errors import GatewayError, PrepareTimeout, QueueFull, QueueTimeout
+from runtime.errors import GatewayError, PrepareTimeout
 from runtime.supervisor import Supervisor
 from upstream.chunk import Chunk
 
@@ -66,13 +67,18 @@ class BroadcastManager:
         self._supervisor = supervisor
         self._bounds = bounds
         self._epochs = Epochs()
-        self._pending = 0
-        self._storing = 0
-        self._changed: asyncio.Future[None] | None = None  # whoever drains waits for it
+        self.outlook = Outlook(
+            leaders,
+            llm_streams,
+            max_pending=bounds.max_pending,
+            queue_s=bounds.queue_s,
+            slot_s=bounds.slot_s,
+        )
+        self.rest = Rest(self.running)
         self._elsewhere: Elsewhere = elsewhere or Nowhere(sealing)
 
     def __repr__(self) -> str:
-        return f"<BroadcastManager [{len(self.running)} running, {self._pending} pending]>"
+        return f"<BroadcastManager [{len(self.running)} running, {self.outlook.pending} pending]>"
 
     # -- opening ------------------------------------------------------------------------------
     def open(
@@ -89,7 +95,7 @@ class BroadcastManager:
         `epoch`: the one that Redis has given. Raises QueueFull or QueueTimeout, and then nothing stays
         behind. `begin` must follow in the same turn of the loop, when the leader's claim has joined.
         """
-        self._refuse_the_hopeless()
+        self.outlook.check()
         log = Log[Chunk](epoch or self._epochs.next(), self._bounds.max_log_bytes)
         broadcast = Broadcast(key, log, self)
         broadcast.order = order
@@ -119,8 +125,8 @@ class BroadcastManager:
             self.begin(mirror)
 
     def let_go(self, broadcast: Broadcast[Chunk], epoch: int) -> None:
-        """Another process makes it, under `epoch`, and nothing of ours has been shown: mirror it from now on."""
-        self._pending -= broadcast.phase in PENDING
+        """Another process makes it, under `epoch`, and nothing of ours has been shown: mirror it."""
+        self.outlook.pending -= broadcast.phase in PENDING
         work, broadcast.work = broadcast.work, None
         if broadcast.phase in (Phase.WAITING, Phase.QUEUED):
             self._give_up_place(broadcast)  # else its task does, once its call is closed
@@ -160,50 +166,11 @@ class BroadcastManager:
         stage = self._leaders if broadcast.phase is Phase.WAITING else self._llm_streams
         return stage.predicted_wait(position - 1) if stage.measured else None
 
-    async def quiet(self, idle_s: float) -> None:
-        """Until nothing runs or is stored, but for what nobody has come to hear within `idle_s` seconds."""
-        loop = asyncio.get_running_loop()
-        patience = loop.time() + idle_s
-        while self.running or self._storing:
-            unheard = not self._storing and all(b.phase is Phase.IDLE for b in self.running)
-            if unheard and loop.time() >= patience:
-                return
-            self._changed = loop.create_future()
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(patience if unheard else None):
-                    await self._changed
-
     def end_all(self, error: GatewayError) -> None:
         """The process ends: whatever still runs gets its terminal event now."""
         self._elsewhere.abdicate_all()
         for broadcast in list(self.running):
             broadcast.fail(error)
-
-    @property
-    def hopeless(self) -> bool:
-        """Would `open` refuse now? Then no key need be claimed for it."""
-        return self._leaders.full or self._hopeless() is not None
-
-    def _hopeless(self) -> tuple[Stage, GatewayError] | None:
-        if self._pending >= self._bounds.max_pending:
-            return self._llm_streams, QueueFull(
-                "Too many answers are waiting for the model; try again later.",
-                retry_after=self._llm_streams.predicted_wait(0),
-            )
-        for stage, limit in ((self._leaders, self._bounds.queue_s), (self._llm_streams, self._bounds.slot_s)):
-            wait = stage.predicted_wait()
-            if wait > limit:
-                return stage, QueueTimeout(
-                    "The wait would be longer than this request may take; try again later.",
-                    retry_after=wait - limit,
-                )
-        return None
-
-    def _refuse_the_hopeless(self) -> None:
-        if (refusal := self._hopeless()) is not None:
-            stage, error = refusal
-            stage.refuse(error.code)
-            raise error
 
     # -- driving ------------------------------------------------------------------------------
     def entered(self, broadcast: Broadcast[Any], before: Phase) -> None:
@@ -212,9 +179,9 @@ class BroadcastManager:
         if broadcast.remote:
             if phase not in RUNNING:
                 self._mirror_ended(broadcast)
-            self._tell()
+            self.rest.tell()
             return
-        self._pending += (phase in PENDING) - (before in PENDING)
+        self.outlook.pending += (phase in PENDING) - (before in PENDING)
         if phase is Phase.QUEUED and before is Phase.IDLE:
             body = self.running[broadcast].body
             # The place is taken before anybody is told of it; in a back-off there is none to take.
@@ -226,10 +193,10 @@ class BroadcastManager:
             self._stop_work(broadcast)
         elif phase not in RUNNING:
             self._ended(broadcast, before)
-            self._tell()
+            self.rest.tell()
             return
         self._elsewhere.changed(broadcast)
-        self._tell()
+        self.rest.tell()
 
     def grew(self, broadcast: Broadcast[Any]) -> None:
         if not broadcast.remote:
@@ -247,10 +214,6 @@ class BroadcastManager:
         assert mirror.end is not None
         self._flights.leave(mirror.key, mirror)
         self._elsewhere.ended(mirror, mirror.end.outcome, mirror.end.error)
-
-    def _tell(self) -> None:
-        if self._changed is not None and not self._changed.done():
-            self._changed.set_result(None)
 
     def _ended(self, broadcast: Broadcast[Chunk], before: Phase) -> None:
         if before in (Phase.WAITING, Phase.QUEUED):
@@ -323,10 +286,10 @@ class BroadcastManager:
             self._tell_elsewhere(broadcast)
 
     async def _store(self, key: str, broadcast: Broadcast[Chunk], prompt: Prompt) -> None:
-        self._storing += 1
+        self.rest.storing += 1
         try:
             await self._elsewhere.sealed(broadcast, prompt.ttl_s)
         finally:
-            self._storing -= 1
+            self.rest.storing -= 1
             self._flights.land(key, broadcast)
-            self._tell()
+            self.rest.tell()

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Any
 
 from broadcast.beater import Beater
 from broadcast.broadcast import Broadcast
+from broadcast.errands import Errands
 from broadcast.leading import Finish, Leading
 from broadcast.lifecycle import Phase
 from broadcast.manager import BroadcastManager
 from broadcast.mirror import Mirror, payload_of
 from broadcast.outcome import Outcome
-from broadcast.sealing import Sealing, log_of
+from broadcast.overruled import Overruled
+from broadcast.sealing import Sealing
 from broadcast.takeover import Takeover
-from cache.codec import decode
 from cache.errors import StoreError
-from cache.flights import Asking, Hit, Joined, Led, SharedFlights
+from cache.flights import Hit, SharedFlights
 from cache.processes import Processes
 from cache.views import View
 from processing.flights import Flights
@@ -63,6 +63,8 @@ class Relay:
         self._supervisor = supervisor
         self._lease_s = lease_s
         self._takeover = Takeover(self)
+        self._overruled = Overruled(self, supervisor)
+        self.errands = Errands(flights, supervisor, self.leads, self.mirrors)
         self.beater = Beater(self, processes, lease_s)
         self._results: dict[Leading, asyncio.Future[bool]] = {}
         link = flights.link
@@ -94,7 +96,7 @@ class Relay:
         assert broadcast.key is not None
         before = self.leads.get(broadcast.key)
         if before is not None:
-            self._detach(before)
+            self.detach(before)
         self.leads[broadcast.key] = leading
         leading.touch()
 
@@ -103,7 +105,7 @@ class Relay:
         assert broadcast.key is not None
         leading = self.leads.get(broadcast.key)
         if leading is not None:
-            self._detach(leading)  # it was overruled before it noticed
+            self.detach(leading)  # it was overruled before it noticed
         mirror = Mirror(broadcast, self, body=body, spawn=self._for_mirror)
         self.mirrors[broadcast.key] = mirror
         mirror.saw(view)
@@ -116,8 +118,7 @@ class Relay:
         if leading is None or not self.up:
             return True
         if not leading.settled:
-            sealed: bool = broadcast.phase is Phase.SEALED
-            return sealed
+            return bool(broadcast.phase is Phase.SEALED)
         if not leading.registered:
             return True
         return asyncio.get_running_loop().time() - leading.renewed_at < self._lease_s
@@ -159,7 +160,7 @@ class Relay:
         if mirror is not None and mirror.broadcast is broadcast:
             del self.mirrors[broadcast.key]
             mirror.close()
-            self._supervisor.spawn("relay:leave", self.leave(broadcast.key))
+            self.errands.leave(broadcast.key)
         elif (leading := self._leading(broadcast)) is not None:
             leading.end(Finish(outcome.value, payload_of(error)))
             self._forget_if_over(leading)
@@ -175,7 +176,7 @@ class Relay:
         leading.end(Finish(Outcome.COMPLETED.value, payload_of(None), value, ttl_ms))
         if not self.up:
             self._result(leading, stored=False)
-        return await stored
+        return bool(await stored)
 
     def abdicate_all(self) -> None:
         """What others follow is theirs at once; told in the order of the calls, before any end is."""
@@ -183,7 +184,7 @@ class Relay:
             if leading.broadcast.running and leading.registered and leading.broadcast.foreign.interested:
                 leading.detached = True
                 del self.leads[leading.key]
-                self._supervisor.spawn("relay:abdicate", self.abdicate(leading.key, leading.epoch))
+                self.errands.abdicate(leading.key, leading.epoch)
 
     # -- inbox --------------------------------------------------------------------------------
     def _hint(self, message: str) -> None:
@@ -216,21 +217,12 @@ class Relay:
         return proc in self._processes.dead
 
     def overruled(self, leading: Leading, found: View | Hit | None) -> None:
-        """Another leads that key, or has answered. With nothing shown of ours, its answer is as good."""
-        broadcast = leading.broadcast
-        if not broadcast.running or len(broadcast.log):
-            self._detach(leading)
-        elif isinstance(found, View):
-            self._let_go(leading, found)
-        elif isinstance(found, Hit):
-            answer = decode(found.value, leading.key)
-            sealed = None if answer is None else log_of(answer)
-            self._detach(leading)
-            if sealed is not None:
-                self._table.claim(leading.key, broadcast)
-                self.manager.promote(broadcast, sealed)
-        else:
-            self._supervisor.spawn("relay:look", self._look(leading))
+        self._overruled.act(leading, found)
+
+    def claim(self, broadcast: Broadcast[Chunk]) -> None:
+        """From here on, whoever asks here finds it."""
+        assert broadcast.key is not None
+        self._table.claim(broadcast.key, broadcast)
 
     def leader_gone(self, mirror: Mirror) -> None:
         if not mirror.taking_over and not mirror.over:
@@ -245,7 +237,7 @@ class Relay:
         """This process makes it from now on."""
         broadcast, body = mirror.broadcast, mirror.body
         if not broadcast.running or body is None:
-            self._supervisor.spawn("relay:abdicate", self.abdicate(mirror.key, epoch))
+            self.errands.abdicate(mirror.key, epoch)
             return
         log.warning("a broadcast is taken over", extra={"epoch": epoch, "events_void": len(broadcast.log)})
         self.mirrors.pop(mirror.key, None)
@@ -261,7 +253,7 @@ class Relay:
         leading = self.leads.get(broadcast.key or "")
         return leading if leading is not None and leading.broadcast is broadcast else None
 
-    def _detach(self, leading: Leading) -> None:
+    def detach(self, leading: Leading) -> None:
         """What runs here goes on for its own readers; nobody new joins it and nothing of it is kept."""
         leading.detached = True
         leading.tell()
@@ -269,28 +261,6 @@ class Relay:
         if self.leads.get(leading.key) is leading:
             del self.leads[leading.key]
         self._result(leading, stored=False)
-
-    def _let_go(self, leading: Leading, view: View) -> None:
-        prompt = self.manager.running[leading.broadcast]
-        leading.detached = True
-        leading.tell()
-        self.leads.pop(leading.key, None)
-        self.manager.let_go(leading.broadcast, view.epoch)
-        self._table.claim(leading.key, leading.broadcast)
-        self.mirror(leading.broadcast, view, prompt.body).attended()
-
-    async def _look(self, leading: Leading) -> None:
-        try:
-            view = await self.flights.attach(leading.key, leading.broadcast.stake)
-        except StoreError:
-            return
-        if leading.detached or not leading.broadcast.running or len(leading.broadcast.log):
-            return
-        if view is not None and view.live and view.owner != self.flights.link.proc:
-            self._let_go(leading, view)
-        else:
-            leading.registered = False
-            leading.touch()
 
     def _sync(self, leading: Leading) -> None:
         self._supervisor.spawn("relay:sync", self._run_sync(leading))
@@ -326,39 +296,5 @@ class Relay:
             leading.publish()
         leading.tell()
 
-    def unclaimed(self, key: str, joined: Joined) -> None:
-        """Whoever asked for it has left while Redis answered."""
-        if isinstance(joined, Led) and key not in self.leads:
-            self._supervisor.spawn("relay:abdicate", self.abdicate(key, joined.epoch))
-        elif isinstance(joined, View) and key not in self.mirrors:
-            self._supervisor.spawn("relay:leave", self.leave(key))
-
-    async def join(self, asking: Asking, timeout_s: float) -> Joined:
-        """For the fast lane: look-up and claim in one."""
-        return await self.flights.join(asking, timeout_s)
-
-    async def leave(self, key: str) -> None:
-        """Nobody here wants it any more."""
-        if key in self.mirrors:
-            return
-        try:
-            await self.flights.stake(key, "")
-        except StoreError:
-            return  # it lapses
-
-    async def abdicate(self, key: str, epoch: int) -> None:
-        """Whoever follows may lead at once."""
-        try:
-            await self.flights.abdicate(key, epoch)
-        except StoreError:
-            return  # its lease lapses
-
     def _for_mirror(self, what: str, mirror: Mirror) -> None:
-        work = mirror.run_pull if what == "pull" else mirror.run_stake
-        self._supervisor.spawn(f"relay:{what}", self._quietly(work))
-
-    async def _quietly(self, work: Callable[[], Any]) -> None:
-        try:
-            await work()
-        except StoreError:
-            return  # the next beat, or the link's return, does it again
+        self.errands.run(f"relay:{what}", mirror.run_pull if what == "pull" else mirror.run_stake)

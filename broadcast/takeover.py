@@ -105,7 +105,7 @@ class Takeover:
         view = await self._relay.flights.attach(mirror.key, mirror.broadcast.stake)
         others = view is not None and view.live and view.interested > 0
         until = loop.time() + (self._relay.flights.lease_ms / 1000 if others else 0.0) + PATIENCE_S * others
-        while loop.time() < until and not mirror.over and mirror.broadcast.log.epoch == epoch:
+        while loop.time() < until and not mirror.over and mirror.broadcast.log.epoch == epoch:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_S)
         if not mirror.over and mirror.broadcast.log.epoch == epoch:
             mirror.broadcast.conclude(Outcome.FAILED, WorkerLost())

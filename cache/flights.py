@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from cache.errors import StoreDown
-from cache.link import Link, Word
+from cache.link import Link
 from cache.names import fences, flight_keys, request_key
 from cache.scripts import Script
 from cache.store import PARTITIONS, partition
 from cache.views import Others, Pulse, View, entries_of
+from cache.wire import Word
 
 T = TypeVar("T")
 

@@ -26,7 +26,8 @@ _ECHO = "."
 
 
 class Publisher(Protocol):
-    up: bool
+    @property
+    def up(self) -> bool: ...
 
     async def do(self, *command: str | bytes | int, timeout_s: float = 1.0) -> Any: ...
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 
 from admission.leasing import LeasesUnavailable, Standing, Waiting
 from cache.errors import StoreError
-from cache.link import Link, Word
+from cache.link import Link
 from cache.scripts import Script
+from cache.wire import Word
 
 _SYNC, _PAUSE, _RECLAIM = (Script.of(f"pool_{name}", "pool") for name in ("sync", "pause", "reclaim"))
 

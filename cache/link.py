@@ -11,16 +11,16 @@ import logging
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from cache.errors import StoreDown, StoreRefused
 from cache.inbox import Inbox
 from cache.patience import patience
 from cache.scripts import Script
 from cache.targets import RedisTarget, client_of, inbox_of
+from cache.wire import Call, Wire, Word
 from runtime.supervisor import Supervisor
 
 log = logging.getLogger("refrain.link")
@@ -34,29 +34,6 @@ PROBE_S: Final = 0.5
 #: A server that says so cannot serve now; what it was asked has not happened.
 _NOT_NOW = ("READONLY", "LOADING", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "UNBLOCKED", "MOVED", "ASK")
 
-Word = str | bytes | int
-
-
-@dataclass(eq=False, slots=True)
-class _Call:
-    op: str
-    words: tuple[Word, ...]
-    script: Script | None
-    reply: asyncio.Future[Any]
-
-    @property
-    def size(self) -> int:
-        return sum(len(word) for word in self.words if not isinstance(word, int))
-
-    def settle(self, reply: Any) -> None:
-        if self.reply.done():
-            return
-        if isinstance(reply, Exception):
-            self.reply.set_exception(reply)
-            self.reply.exception()  # seen, even if its caller has left
-        else:
-            self.reply.set_result(reply)
-
 
 class Link:
     """`proc` is whose inbox it reads, "" for none. `on_error(op)` is told of every call that failed.
@@ -68,11 +45,12 @@ class Link:
         self, target: RedisTarget, proc: str, *, on_error: Callable[[str], None] = lambda op: None
     ) -> None:
         self.proc = proc
-        self.up = False
+        self._up = asyncio.Event()
         self._target = target
         self._client = client_of(target)
+        self._wire = Wire(self._client, clustered=target.clustered)
         self._on_error = on_error
-        self._waiting: deque[_Call] = deque()
+        self._waiting: deque[Call] = deque()
         self._filled = asyncio.Event()
         self._trouble = asyncio.Event()
         self._down_since: float | None = None
@@ -82,6 +60,14 @@ class Link:
 
     def __repr__(self) -> str:
         return f"<Link {self.proc} {'up' if self.up else 'down'}, {len(self._waiting)} waiting>"
+
+    @property
+    def up(self) -> bool:
+        return self._up.is_set()
+
+    async def until_up(self) -> None:
+        """It may be down again by the time that the caller runs."""
+        await self._up.wait()
 
     @property
     def down_for(self) -> float:
@@ -113,7 +99,7 @@ class Link:
     async def _ask(self, op: str, words: tuple[Word, ...], script: Script | None, timeout_s: float) -> Any:
         if not self.up:
             raise StoreDown(f"{op}: no link")
-        call = _Call(op, words, script, asyncio.get_running_loop().create_future())
+        call = Call(op, words, script, asyncio.get_running_loop().create_future())
         self._waiting.append(call)
         self._filled.set()
         try:
@@ -136,8 +122,8 @@ class Link:
                 for call in batch:
                     call.settle(StoreDown(f"{call.op}: no reply"))
 
-    def _take(self) -> list[_Call]:
-        batch: list[_Call] = []
+    def _take(self) -> list[Call]:
+        batch: list[Call] = []
         size = 0
         while self._waiting and len(batch) < MAX_BATCH and (size < MAX_BATCH_BYTES or not batch):
             call = self._waiting.popleft()
@@ -147,13 +133,14 @@ class Link:
                 size += call.size
         return batch
 
-    async def _exchange(self, batch: list[_Call]) -> None:
+    async def _exchange(self, batch: list[Call]) -> None:
         """Send once, and on a broken connection once more on another."""
         for attempt in range(2):
             try:
                 async with patience(BATCH_S):
                     left = [call for call in batch if not call.reply.done()]
-                    await self._round_trip(left)
+                    for call, reply in zip(left, await self._wire.round_trip(left), strict=True):
+                        self._settle(call, reply)
                 return
             except TimeoutError:
                 self._fail(batch, "timeout")
@@ -163,44 +150,7 @@ class Link:
                 if attempt:
                     self._fail(batch, type(error).__name__)
 
-    async def _round_trip(self, calls: list[_Call]) -> None:
-        replies = await self._replies([call.words for call in calls])
-        missing = [
-            call for call, reply in zip(calls, replies, strict=True) if isinstance(reply, NoScriptError)
-        ]
-        for call, reply in zip(calls, replies, strict=True):
-            if not isinstance(reply, NoScriptError):
-                self._settle(call, reply)
-        if missing:
-            # With its body it runs, and is known from then on; also on the node of a cluster it went to.
-            bodies = [("EVAL", call.script.body, *call.words[2:]) for call in missing if call.script]
-            for call, reply in zip(missing, await self._replies(bodies), strict=True):
-                self._settle(call, reply)
-
-    async def _replies(self, commands: Sequence[tuple[Word, ...]]) -> list[Any]:
-        if self._target.clustered:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._one(command)) for command in commands]
-            return [task.result() for task in tasks]
-        if len(commands) == 1:
-            return [await self._one(commands[0])]
-        pipeline = self._client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        replies: list[Any] = await pipeline.execute(raise_on_error=False)
-        return replies
-
-    async def _one(self, command: tuple[Word, ...]) -> Any:
-        try:
-            return await self._client.execute_command(*command)
-        except ResponseError as error:
-            return error
-        except (RedisError, OSError) as error:
-            if not self._target.clustered:
-                raise
-            return error  # one node's trouble is not the others'
-
-    def _settle(self, call: _Call, reply: Any) -> None:
+    def _settle(self, call: Call, reply: Any) -> None:
         if isinstance(reply, ResponseError) and not str(reply).startswith(_NOT_NOW):
             self._on_error(call.op)
             # The type alone: a message can carry what was sent.
@@ -213,7 +163,7 @@ class Link:
         else:
             call.settle(reply)
 
-    def _fail(self, batch: list[_Call], reason: str) -> None:
+    def _fail(self, batch: list[Call], reason: str) -> None:
         for call in batch:
             if not call.reply.done():
                 self._on_error(call.op)
@@ -224,7 +174,7 @@ class Link:
     def _lose(self, reason: str) -> None:
         if not self.up:
             return
-        self.up = False
+        self._up.clear()
         self._down_since = asyncio.get_running_loop().time()
         log.warning("the link to redis is down", extra={"reason": reason})
         waiting, self._waiting = self._waiting, deque()
@@ -279,7 +229,7 @@ class Link:
     def _recovered(self) -> None:
         if self.up:
             return
-        self.up = True
+        self._up.set()
         self._down_since = None
         log.info("the link to redis is up")
         if self._inbox is None:
@@ -306,7 +256,7 @@ class Link:
 
     async def close(self) -> None:
         """Close every connection. Its loops are the supervisor's to end."""
-        self.up = False
+        self._up.clear()
         try:
             async with asyncio.timeout(1.0):
                 await self._client.aclose()

@@ -119,13 +119,13 @@ def _behind_sentinels(target: RedisTarget) -> Any:
         for key in ("username", "password")
         if f"sentinel_{key}" in parts.query
     }
-    sentinel = Sentinel(
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]
         parts.addresses(_SENTINEL_PORT),
         sentinel_kwargs={**_PINNED, **parts.tls, **asked, "socket_connect_timeout": 0.5},
         **{**_PINNED, **parts.tls, **parts.login, "db": int(parts.path[1]) if len(parts.path) > 1 else 0},
-    )  # type: ignore[no-untyped-call]
+    )
     most = 4 * target.connections
-    return sentinel.master_for(parts.path[0], max_connections=most)  # type: ignore[no-untyped-call]
+    return sentinel.master_for(parts.path[0], max_connections=most)
 
 
 def _cluster(target: RedisTarget) -> Any:

@@ -224,7 +224,7 @@ class Guests:
             raise Conflict("This chat has already ended.")
 
     async def _until_its_owner_knows(self, record: Record) -> None:
-        """So that whoever is told of the cancel finds it cancelled there too. Not for long: it may be frozen."""
+        """So that whoever is told of the cancel finds it cancelled there. Not for long: it may be frozen."""
         until = asyncio.get_running_loop().time() + CANCEL_S
         try:
             while asyncio.get_running_loop().time() < until and not self._relay.is_dead(record.owner):

@@ -6,7 +6,8 @@ Nothing of it may fail a request: what Redis does not take now is offered again 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from broadcast.relay import Relay
 from cache.errors import StoreError
@@ -41,7 +42,7 @@ class KnownRequests:
         self._supervisor = supervisor
         self.running_ms = round((running_s + retention_s) * 1000)
         self.retention_ms = round(retention_s * 1000)
-        self._untold: dict[str, Callable[[], object]] = {}
+        self._untold: dict[str, Callable[[], Awaitable[object]]] = {}
         link = relay.flights.link
         link.listen("P", self._wanted)
         link.on_up(self._again)
@@ -71,23 +72,22 @@ class KnownRequests:
 
     def release(self, tenant: str, request_id: str, value: str) -> None:
         """A refused submit does not consume its request_id."""
-        work = self._requests.release(tenant, request_id, value)
-        self._supervisor.spawn("known:release", self._quietly(lambda: work))
+        self._relay.errands.run("known:release", lambda: self._requests.release(tenant, request_id, value))
 
     def give_up(self, key: str, epoch: int, id: str) -> None:
         """A key was claimed for a request that there is no room for."""
-        self._supervisor.spawn("known:release", self._relay.abdicate(key, epoch))
-        self._supervisor.spawn("known:release", self._quietly(lambda: self._requests.forget(id)))
+        self._relay.errands.abdicate(key, epoch)
+        self._relay.errands.run("known:release", lambda: self._requests.forget(id))
 
     def leave(self, key: str, id: str) -> None:
         """A flight was joined for a request that there is no room for."""
-        self._supervisor.spawn("known:release", self._relay.leave(key))
-        self._supervisor.spawn("known:release", self._quietly(lambda: self._requests.forget(id)))
+        self._relay.errands.leave(key)
+        self._relay.errands.run("known:release", lambda: self._requests.forget(id))
 
     def lost(self, record: Record, error: bytes) -> None:
         """No process holds it: whoever finds that out says so for all."""
         id = record.ticket.id
-        self._supervisor.spawn("known:lost", self._quietly(lambda: self._end(id, error, None)))
+        self._relay.errands.run("known:lost", lambda: self._end(id, error, None))
 
     # -- telling ------------------------------------------------------------------------------
     async def _remember(self, record: Record) -> None:
@@ -97,16 +97,16 @@ class KnownRequests:
         )
         record.known = True
 
-    def _offer(self, id: str, tell: Callable[[], object]) -> None:
+    def _offer(self, id: str, tell: Callable[[], Awaitable[object]]) -> None:
         while len(self._untold) >= MAX_UNTOLD:
             del self._untold[next(iter(self._untold))]
         self._untold[id] = tell
-        self._supervisor.spawn("known:end", self._quietly(lambda: self._try(id)))
+        self._relay.errands.run("known:end", lambda: self._try(id))
 
     async def _try(self, id: str) -> None:
         tell = self._untold.get(id)
         if tell is not None:
-            await tell()  # type: ignore[misc]
+            await tell()
             self._untold.pop(id, None)
 
     async def _tell_end(self, record: Record) -> None:
@@ -127,7 +127,7 @@ class KnownRequests:
         """A guest elsewhere has ended with text that is only here."""
         record = self._records.peek(id)
         if record is not None:
-            self._supervisor.spawn("known:log", self._quietly(lambda: self._write_log(record, LINGER_MS)))
+            self._relay.errands.run("known:log", lambda: self._write_log(record, LINGER_MS))
 
     async def _write_log(self, record: Record, ttl_ms: int) -> None:
         log = record.broadcast.log
@@ -139,12 +139,6 @@ class KnownRequests:
         """Redis is back: what runs and was not known, and what ended unheard."""
         for record in self._records.running():
             if record.native and not record.known and not record.guest:
-                self._supervisor.spawn("known:running", self._quietly(lambda r=record: self._remember(r)))  # type: ignore[misc]
+                self._relay.errands.run("known:running", partial(self._remember, record))
         for id in list(self._untold):
-            self._supervisor.spawn("known:end", self._quietly(lambda id=id: self._try(id)))  # type: ignore[misc]
-
-    async def _quietly(self, work: Callable[[], object]) -> None:
-        try:
-            await work()  # type: ignore[misc]
-        except StoreError:
-            return
+            self._relay.errands.run("known:end", partial(self._try, id))

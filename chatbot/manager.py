@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from admission import Admission, Stage
@@ -30,24 +29,14 @@ from chatbot.record import CacheResult, Progress, Record, Role
 from chatbot.records import Records
 from chatbot.request import ChatRequest
 from chatbot.ticket import Ticket
+from chatbot.via import Via
 from processing.flights import Flights
 from runtime.errors import Conflict, Draining, NotCached
 from upstream.chunk import Chunk
 from upstream.fold import completion
 
-
-@dataclass(frozen=True, slots=True)
-class Via:
-    """How a request came: `native` ones subscribe later, others are attached from their admission."""
-
-    route: str
-    native: bool
-
-
 #: Why a request ended that its client has cancelled.
 CANCELLED = "cancelled by the client"
-NATIVE = Via("chat", native=True)
-OPENAI = Via("openai", native=False)
 
 
 class ChatManager:

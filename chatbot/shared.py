@@ -23,15 +23,18 @@ from cache.flights import Asking, Joined, Led, Refused, Wait
 from cache.requests import SharedRequests
 from cache.views import View
 from chatbot import told
+from chatbot.asked import Asked
 from chatbot.freshness import usable
 from chatbot.guests import Guests
 from chatbot.known import KnownRequests
-from chatbot.manager import CANCELLED, ChatManager, Via
+from chatbot.manager import CANCELLED, ChatManager
+from chatbot.once import OnceEverywhere
 from chatbot.record import CacheResult, Record, Role
 from chatbot.request import ChatRequest
 from chatbot.ticket import Ticket
 from chatbot.turns import Turns
-from runtime.errors import Conflict, Draining, GatewayError, NotFound, QueueFull
+from chatbot.via import Via
+from runtime.errors import Draining, GatewayError, NotFound, QueueFull
 from upstream.chunk import Chunk
 
 #: Of a follower's admission: being known everywhere.
@@ -48,117 +51,92 @@ class SharedChatManager(ChatManager):
 
     def meet(self, relay: Relay, requests: SharedRequests, known: KnownRequests, guests: Guests) -> None:
         self._relay = relay
-        self._requests = requests
         self._known = known
         self._guests = guests
+        self._once = OnceEverywhere(requests, known, relay, self.seek)
         self._turns: Turns[SealedAnswer] = Turns()
 
     # -- submit -------------------------------------------------------------------------------
-    async def _admit_once(
-        self, request: ChatRequest, request_id: str, ticket: Ticket, via: Via
-    ) -> tuple[Record, bool]:
+    async def submit(self, request: ChatRequest, ticket: Ticket, via: Via) -> tuple[Record, bool]:
+        """As in one process; the record may be another process's."""
+        if self._draining:
+            raise Draining()
+        # What is not shared goes the same way, under a key that nobody else can have.
+        shareable = request.shareable
+        key = self._keys.key(ticket.tenant, request.body) if shareable else secrets.token_hex(32)
+        asked = Asked(key, request, ticket.placed(key), via, too_old=request.cache.no_cache)
+        if request.request_id is None:
+            return await self._admitted(asked), True
+        return await self._admitted_once(asked, request.request_id)
+
+    async def _admitted_once(self, asked: Asked, request_id: str) -> tuple[Record, bool]:
         self.forget_old()
-        digest = self._keys.identity(request.body)
+        ticket, digest = asked.ticket, self._keys.identity(asked.request.body)
         known = await self._idempotency.known(ticket.tenant, request_id, digest)
         if known is not None:
             return await self.seek(known, ticket.tenant), False
-        ticket = ticket.placed(self._key(request, ticket))
         with self._idempotency.first(ticket.tenant, request_id, digest) as entry:
-            earlier = await self._earlier(request_id, ticket, digest)
+            earlier = await self._once.earlier(request_id, ticket, digest)
             if earlier is not None:
                 return earlier, False
             try:
-                record = await self._admit(request, ticket, via)
+                record = await self._admitted(asked)
             except BaseException:
-                self._release(request_id, ticket, digest)
+                self._once.release(request_id, ticket, digest)
                 raise
             entry.record_id = record.ticket.id
         return record, True
 
-    async def _earlier(self, request_id: str, ticket: Ticket, digest: str) -> Record | None:
-        """The record that another process has made for this request_id; else it is ours from now on."""
-        mine, stale = f"{ticket.id}|{digest}", ""
-        while self._relay.up:
-            try:
-                first = await self._requests.first(
-                    ticket.tenant, request_id, mine, self._known.running_ms, stale
-                )
-            except StoreError:
-                return None
-            if first == mine:
-                return None
-            id, _, other = first.partition("|")
-            if other != digest:
-                raise Conflict("This request_id was used for another request.", param="request_id")
-            record = await self._patiently(id, ticket.tenant)
-            if record is not None:
-                return record
-            stale = first  # its process died before it admitted it, or its retention is over
-        return None
-
-    async def _patiently(self, id: str, tenant: str) -> Record | None:
-        """The other process may still be admitting it."""
-        until = asyncio.get_running_loop().time() + ATTACH_S
-        while True:
-            try:
-                return await self.seek(id, tenant)
-            except NotFound:
-                if asyncio.get_running_loop().time() > until:
-                    return None
-            await asyncio.sleep(0.02)
-
-    def _release(self, request_id: str, ticket: Ticket, digest: str) -> None:
-        self._known.release(ticket.tenant, request_id, f"{ticket.id}|{digest}")
-
-    def _key(self, request: ChatRequest, ticket: Ticket) -> str:
-        """The sharing key; of what is not shared one that nobody else can have."""
-        if request.shareable:
-            return self._keys.key(ticket.tenant, request.body)
-        return secrets.token_hex(32)
-
-    async def _admit(self, request: ChatRequest, ticket: Ticket, via: Via) -> Record:
-        key = self._key(request, ticket)
-        if "_" in ticket.id and len(ticket.id) == 37:
-            ticket = ticket.placed(key)
-        too_old = request.cache.no_cache
-        loop = asyncio.get_running_loop()
-        asked_at = loop.time()
+    async def _admitted(self, asked: Asked) -> Record:
+        """Again and again, until there is a role to take: what was true may not be true after a wait."""
         while True:
             if self._draining:
                 raise Draining()
-            twin = await self._trusted_twin(key, request)
-            if twin is not None:
-                self._relay.lend(twin, request.body)
-                return await self._join(twin, ticket, via)
-            if (sealed := None if too_old else self._lane.peek(key)) is not None:
-                log = usable(sealed, request.cache.max_age_s)
-                if log is not None:
-                    return await self._known_hit(self._hit(sealed, log, ticket, via, 0))
-                too_old = True
-            if self._turns.taken(key):
-                sealed = await self._turns.outcome(key)
-                log = None if too_old else usable(sealed, request.cache.max_age_s)
-                if sealed is not None and log is not None:
-                    record = self._hit(sealed, log, ticket, via, _ms_since(asked_at))
-                    return await self._known_hit(record)
-                continue
-            with self._turns.mine(key) as for_all:
-                found = await self._ask(key, request, ticket, via, read_cache=not too_old)
-                if isinstance(found, SealedAnswer):
-                    for_all.append(found)
-                    log = usable(found, request.cache.max_age_s)
-                    if log is None:
-                        too_old = True
-                        continue
-                    record = self._hit(found, log, ticket, via, _ms_since(asked_at))
+            record = await self._at_hand(asked) or await self._by_redis(asked)
+            if record is not None:
+                return record
+
+    async def _at_hand(self, asked: Asked) -> Record | None:
+        """What this process knows."""
+        twin = await self._trusted_twin(asked.key, asked.request)
+        if twin is not None:
+            self._relay.lend(twin, asked.request.body)
+            return await self._join(twin, asked.ticket, asked.via)
+        return await self._told(self._hit_of(asked, self._lane.peek(asked.key)))
+
+    async def _by_redis(self, asked: Asked) -> Record | None:
+        """Look up, join or lead, by one round trip for all who ask the same here at the same time."""
+        if self._turns.taken(asked.key):
+            return await self._told(self._hit_of(asked, await self._turns.outcome(asked.key)))
+        with self._turns.mine(asked.key) as for_all:
+            found = await self._ask(asked)
+            if isinstance(found, SealedAnswer):
+                for_all.append(found)
+                record = self._hit_of(asked, found)
+                asked.too_old = record is None
+                if record is not None:
                     record.known = True
-                    return record
-                follows = self._decide(key, found, request, ticket, via, _ms_since(asked_at))
-            if isinstance(follows, Record):
-                return follows
-            if isinstance(follows, Admission):
-                return await self._follow(key, follows, ticket, via)
-            await asyncio.sleep(follows)
+                return record
+            follows = self._decide(asked, found)
+        if isinstance(follows, Record):
+            return follows
+        if isinstance(follows, Admission):
+            return await self._follow(asked, follows)
+        await asyncio.sleep(follows)
+        return None
+
+    async def _told(self, record: Record | None) -> Record | None:
+        """A hit that cost no round trip, known everywhere all the same."""
+        if record is not None and record.native and self._lane.healthy:
+            await self._known.admitted(record, HIT_S)
+            self._known.ended(record)
+        return record
+
+    def _hit_of(self, asked: Asked, sealed: SealedAnswer | None) -> Record | None:
+        log = None if asked.too_old else usable(sealed, asked.request.cache.max_age_s)
+        if sealed is None or log is None:
+            return None
+        return self._hit(sealed, log, asked.ticket, asked.via, asked.waited_ms)
 
     async def _trusted_twin(self, key: str, request: ChatRequest) -> Broadcast[Chunk] | None:
         flight = self._flights.find(key)
@@ -172,67 +150,52 @@ class SharedChatManager(ChatManager):
                 return None
         return self._twin(key, request)
 
-    async def _ask(
-        self, key: str, request: ChatRequest, ticket: Ticket, via: Via, *, read_cache: bool
-    ) -> Joined | SealedAnswer | None:
-        """One round trip; None: no answer in time, so this process goes on by itself."""
+    async def _ask(self, asked: Asked) -> Joined | SealedAnswer | None:
+        """None: no answer in time, so this process goes on by itself."""
+        request = asked.request
         if request.cache.only_if_cached:
-            return await self._lane.lookup(key)
-        flight = self._flights.find(key)
+            return await self._lane.lookup(asked.key)
+        flight = self._flights.find(asked.key)
         asking = Asking(
-            key,
-            ticket.id,
-            told.about_unborn(
-                ticket.tenant, key, ticket.created_at, ticket.priority.value, via.native, via.route
-            ),
+            asked.key,
+            asked.ticket.id,
+            told.about_unborn(asked.ticket, asked.key, asked.via.route, native=asked.via.native),
             self._known.running_ms,
-            "fi" if via.native else "fi+",
-            read_cache=read_cache and request.shareable,
+            "fi" if asked.via.native else "fi+",
+            read_cache=request.shareable and not asked.too_old,
             fresh=flight is not None and not flight.remote,
-            lead=not self._broadcasts.hopeless,
+            lead=not self._broadcasts.outlook.hopeless,
             body=msgspec.json.encode(request.body) if self._relay.durable else b"",
         )
         return await self._lane.claim(asking)
 
-    def _decide(
-        self,
-        key: str,
-        found: Joined | None,
-        request: ChatRequest,
-        ticket: Ticket,
-        via: Via,
-        lookup_ms: int,
-    ) -> Record | Admission | float:
+    def _decide(self, asked: Asked, found: Joined | None) -> Record | Admission | float:
         """Synchronous: lead, follow what is made elsewhere, or ask again after so many seconds."""
         match found:
-            case None:
-                return self._lead(key, request, ticket, via, lookup_ms)
             case Led(epoch=epoch):
-                return self._lead_confirmed(key, epoch, request, ticket, via, lookup_ms)
+                return self._lead_confirmed(asked, epoch)
             case View():
-                return self._begin_to_follow(key, found, request, ticket)
+                return self._begin_to_follow(asked, found)
             case Wait(ms=ms):
                 return min(ms, _WAIT_MS) / 1000
-            case Refused(why="MISS"):
-                # Redis would have let us lead, but there is no room here: `_lead` says so.
-                return self._lead(key, request, ticket, via, lookup_ms) if self._broadcasts.hopeless else 0.0
-        raise AssertionError(found)
+            case Refused(why="MISS") if not self._broadcasts.outlook.hopeless:
+                return 0.0  # there is room by now
+        # Redis is silent, or there was no room here to lead: `_lead` says so.
+        return self._lead(asked.key, asked.request, asked.ticket, asked.via, asked.waited_ms)
 
-    def _lead_confirmed(
-        self, key: str, epoch: int, request: ChatRequest, ticket: Ticket, via: Via, lookup_ms: int
-    ) -> Record:
-        mirror = self._relay.mirrors.get(key)
+    def _lead_confirmed(self, asked: Asked, epoch: int) -> Record:
+        via, mirror = asked.via, self._relay.mirrors.get(asked.key)
         if mirror is not None and not mirror.over:
             # Its maker was gone, which nobody here had noticed yet.
-            mirror.body = request.body
+            mirror.body = asked.request.body
             self._relay.lead_instead(mirror, epoch)
-            record = Record(ticket, Role.LEADER, CacheResult.MISS, native=via.native, route=via.route)
-            record.lookup_ms, record.known = lookup_ms, True
+            record = Record(asked.ticket, Role.LEADER, CacheResult.MISS, native=via.native, route=via.route)
+            record.lookup_ms, record.known = asked.waited_ms, True
             return self._enrol(record, mirror.broadcast)
         try:
-            record = self._lead(key, request, ticket, via, lookup_ms, epoch)
+            record = self._lead(asked.key, asked.request, asked.ticket, via, asked.waited_ms, epoch)
         except GatewayError:
-            self._known.give_up(key, epoch, ticket.id)
+            self._known.give_up(asked.key, epoch, asked.ticket.id)
             raise
         record.known = True
         return record
@@ -240,32 +203,33 @@ class SharedChatManager(ChatManager):
     def _led(self, broadcast: Broadcast[Chunk], request: ChatRequest, *, registered: bool) -> None:
         self._relay.led(broadcast, registered=registered, private=not request.shareable)
 
-    def _begin_to_follow(self, key: str, view: View, request: ChatRequest, ticket: Ticket) -> Admission:
+    def _begin_to_follow(self, asked: Asked, view: View) -> Admission:
         """A place before the followers stage, and the mirror that is followed."""
         try:
-            admission = self._followers.admit(ticket)
+            admission = self._followers.admit(asked.ticket)
         except QueueFull:
-            if key not in self._relay.mirrors:
-                self._known.leave(key, ticket.id)
+            if asked.key not in self._relay.mirrors:
+                self._known.leave(asked.key, asked.ticket.id)
             raise
-        mirror = self._relay.mirrors.get(key)
+        mirror = self._relay.mirrors.get(asked.key)
         if mirror is None or mirror.over:
-            broadcast = self._broadcasts.follow(key, view.epoch, request.body, ticket.order)
-            self._relay.mirror(broadcast, view, request.body)
+            broadcast = self._broadcasts.follow(asked.key, view.epoch, asked.request.body, asked.ticket.order)
+            self._relay.mirror(broadcast, view, asked.request.body)
         else:
-            mirror.body = mirror.body or request.body
+            mirror.body = mirror.body or asked.request.body
             mirror.saw(view)
         return admission
 
-    async def _follow(self, key: str, admission: Admission, ticket: Ticket, via: Via) -> Record:
+    async def _follow(self, asked: Asked, admission: Admission) -> Record | None:
         """The mirror has just been made, and nothing has awaited since."""
-        broadcast = self._flights.find(key)
+        broadcast, via = self._flights.find(asked.key), asked.via
         if broadcast is None:
-            # It ended with what was replayed: whoever comes now begins anew.
-            admission.withdraw()
-            raise Conflict("The answer has just ended; ask again.", retryable=True)
+            admission.withdraw()  # it ended with what was replayed: begin anew
+            return None
         self._observer.joined(broadcast.phase)
-        record = Record(ticket, Role.FOLLOWER, CacheResult.COALESCED, native=via.native, route=via.route)
+        record = Record(
+            asked.ticket, Role.FOLLOWER, CacheResult.COALESCED, native=via.native, route=via.route
+        )
         record.known = True
         self._enrol(record, broadcast)
         await self._attach(record, admission)
@@ -280,12 +244,6 @@ class SharedChatManager(ChatManager):
         except BaseException:
             record.claim.withdraw()
             raise
-
-    async def _known_hit(self, record: Record) -> Record:
-        if record.native and self._lane.healthy:
-            await self._known.admitted(record, HIT_S)
-            self._known.ended(record)
-        return record
 
     def _enrol(self, record: Record, broadcast: Broadcast[Chunk]) -> Record:
         enrolled = super()._enrol(record, broadcast)
@@ -336,7 +294,3 @@ class SharedChatManager(ChatManager):
                 return
             mirror.pull()
             await asyncio.sleep(0.02)
-
-
-def _ms_since(at: float) -> int:
-    return round((asyncio.get_running_loop().time() - at) * 1000)

@@ -6,6 +6,7 @@ import msgspec
 
 from broadcast.outcome import End, Outcome
 from chatbot.record import CacheResult, Record
+from chatbot.ticket import Ticket
 from runtime.errors import GatewayError
 
 
@@ -63,9 +64,10 @@ def about(record: Record) -> bytes:
     return _encoder.encode(said)
 
 
-def about_unborn(tenant: str, key: str, created_at: float, priority: str, native: bool, route: str) -> bytes:
+def about_unborn(ticket: Ticket, key: str, route: str, *, native: bool) -> bytes:
     """Of a request whose role its own look-up decides; CacheResult follows from the role."""
-    return _encoder.encode(About(tenant, key, created_at, priority, native, route, ""))
+    about = About(ticket.tenant, key, ticket.created_at, ticket.priority.value, native, route, "")
+    return _encoder.encode(about)
 
 
 def ended(record: Record) -> bytes:

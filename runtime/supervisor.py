@@ -51,9 +51,10 @@ class Supervisor:
         task.add_done_callback(self._loop_done)
         return task
 
-    def running(self, prefix: str) -> int:
-        """How many spawned tasks run whose name begins so."""
-        return sum(task.get_name().startswith(prefix) for task in self._tasks)
+    async def until_none(self, *prefixes: str) -> None:
+        """Until no spawned task runs whose name begins so."""
+        while running := [task for task in self._tasks if task.get_name().startswith(prefixes)]:
+            await asyncio.wait(running)
 
     async def close(self, timeout_s: float = 5.0) -> None:
         """Cancel what still runs and wait for it. Idempotent."""

@@ -1,7 +1,7 @@
 """A TCP proxy that fails on purpose, in a thread of its own so that the code under test cannot starve it.
 
-    with FaultProxy(port) as proxy:
-        proxy.mode = Mode.BLACKHOLE      # from now on, for all connections
+with FaultProxy(port) as proxy:
+    proxy.mode = Mode.BLACKHOLE      # from now on, for all connections
 """
 
 from __future__ import annotations

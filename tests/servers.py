@@ -128,7 +128,11 @@ def sentinels() -> Iterator[tuple[str, RedisServer, RedisServer]]:
             ports.append(port)
         for port in ports:
             until(lambda port=port: _peers(port) == 2, "the sentinels know each other", 15.0)
-        yield "redis+sentinel://" + ",".join(f"127.0.0.1:{port}" for port in ports) + "/main", primary, replica
+        yield (
+            "redis+sentinel://" + ",".join(f"127.0.0.1:{port}" for port in ports) + "/main",
+            primary,
+            replica,
+        )
 
 
 def _sentinel(folder: Path, config: Path, port: int) -> RedisServer:
@@ -162,17 +166,21 @@ def cluster() -> Iterator[tuple[str, list[RedisServer]]]:
         names = [client.execute_command("CLUSTER", "MYID") for client in clients]
         for index in range(3):
             until(lambda i=index: _replicates(clients[3 + i], names[i]), "it replicates", 15.0)
-        until(lambda: all(c.cluster("INFO")["cluster_state"] == "ok" for c in clients), "the cluster is whole", 20.0)
         until(
-            lambda: all(c.info("replication")["master_link_status"] == "up" for c in clients[3:]), "links up", 20.0
+            lambda: all(c.cluster("INFO")["cluster_state"] == "ok" for c in clients),
+            "the cluster is whole",
+            20.0,
+        )
+        until(
+            lambda: all(c.info("replication")["master_link_status"] == "up" for c in clients[3:]),
+            "links up",
+            20.0,
         )
         yield "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes), nodes
 
 
 def _replicates(client: Redis, name: str) -> bool:
     try:
-        return bool(client.execute_command("CLUSTER", "REPLICATE", name))
+        return bool(client.execute_command("CLUSTER", "REPLICATE", name))  # type: ignore[no-untyped-call]
     except Exception:
         return False  # it has not heard of that node yet
-
-

@@ -12,8 +12,8 @@ from app.openai_answer import cache_status, server_timing
 from app.parsing import native_request
 from app.sse import HEADERS
 from app.submission import submit
-from chatbot.manager import NATIVE
 from chatbot.record import Record
+from chatbot.via import NATIVE
 
 
 class ChatRoutes:

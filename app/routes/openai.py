@@ -9,7 +9,7 @@ from app.exchange import Endpoint, Exchange
 from app.gateway import Gateway
 from app.parsing import openai_request
 from app.submission import submit
-from chatbot.manager import OPENAI
+from chatbot.via import OPENAI
 
 
 class OpenAIRoutes:

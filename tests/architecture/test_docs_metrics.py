@@ -8,10 +8,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from broadcast.lifecycle import RUNNING
 from broadcast.outcome import Outcome
-from chatbot.manager import NATIVE, OPENAI
 from chatbot.record import CacheResult, Role
+from chatbot.via import NATIVE, OPENAI
 from runtime.errors import QueueFull
-from runtime.metrics import STAGES, Metrics, StageReading
+from runtime.metrics import STAGES, Metrics, StageReading, render
 from tests.architecture.pages import quoted, section, table, text_of
 from tests.architecture.tree import PACKAGES, sources
 
@@ -21,12 +21,13 @@ PAGE = "docs/metrics.md"
 def served() -> dict[str, tuple[str, frozenset[str]]]:
     """Every metric of a scrape: its name as it is queried, its type, its labels."""
     metrics = Metrics()
-    metrics.watch_stages(lambda: [StageReading("cache", 1, 0, 0, 0, 0.0, 0, 0)])
     # A metric whose labels have no closed set of its own shows them only once they are used.
     metrics.requests.labels("chat", "leader", "completed")
     metrics.joins.labels("live")
     metrics.redis_errors.labels("get")
-    families = list(text_string_to_metric_families(metrics.render().decode()))
+    stages = [StageReading("cache", 1, 0, 0, 0, 0.0, 0, 0)]
+    page = render(metrics.families(), stages, workers=1, restarts=0)
+    families = list(text_string_to_metric_families(page.decode()))
     assert all(family.samples for family in families), "label it here as well, so that its labels are seen"
     return {
         family.name + ("_total" if family.type == "counter" else ""): (

@@ -63,10 +63,7 @@ class Cluster:
     def errors(self) -> list[object]:
         """What the gateways logged as errors: each is a bug."""
         return [
-            line
-            for node in self.nodes
-            for line in node.process.log
-            if line["level"] in ("error", "critical")
+            line for node in self.nodes for line in node.process.log if line["level"] in ("error", "critical")
         ]
 
     async def until_rest(self, within: float = 15.0) -> None:

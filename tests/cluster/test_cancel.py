@@ -38,7 +38,7 @@ async def test_a_cancel_works_on_any_node(launch: Launch) -> None:
 
 
 async def test_a_leaders_cancel_leaves_followers_elsewhere_their_answer(launch: Launch) -> None:
-    """Rows 34 and 35 over two nodes: the leader cancels, the follower elsewhere gets all; then nobody is left."""
+    """Rows 34 and 35 over two nodes: the leader cancels, the follower elsewhere gets all; then all leave."""
     cluster = launch(2)
     question = prompt("Share?", tps=40, tokens=40)
     async with cluster.clients_of_all() as clients:
@@ -81,7 +81,7 @@ async def test_no_slot_is_taken_until_somebody_listens_anywhere(launch: Launch) 
 
 
 async def test_the_last_reader_anywhere_ends_the_call(launch: Launch) -> None:
-    """Row 42: the only reader, on another node than the leader, drops: after the grace the call is aborted."""
+    """Row 42: the only reader, on another node than the leader, drops: the call is aborted."""
     cluster = launch(2, ABANDON_GRACE_S=0.3)
     question = prompt("Leaving?", tps=20, tokens=400)
     async with cluster.clients_of_all() as clients:

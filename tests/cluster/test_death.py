@@ -83,7 +83,7 @@ async def test_a_leader_killed_in_the_middle_is_replaced_by_a_reset(launch: Laun
         assert stream.end.name == "done"
         frames = second.result()
         assert "[DONE]" not in frames
-        assert frames[-1]["error"]["code"] == "leader_lost"
+        assert frames[-1]["error"]["code"] == "leader_lost"  # type: ignore[index]
         assert third.result().status == 200
         content = third.result().json["choices"][0]["message"]["content"]
         assert content == answer_to(question, 60)
@@ -92,7 +92,7 @@ async def test_a_leader_killed_in_the_middle_is_replaced_by_a_reset(launch: Laun
 
 
 async def test_a_lone_client_of_a_killed_process_is_told_the_truth(launch: Launch) -> None:
-    """Rows 88 and the cell "no surviving process holds it": one failed{worker_lost, retryable}, on every node."""
+    """Rows 88 and the cell "no surviving process holds it": one failed{worker_lost}, on every node."""
     cluster = launch(2)
     question = prompt("Alone?", tps=20, tokens=100)
     async with cluster.clients_of_all() as clients:
@@ -210,7 +210,7 @@ async def test_a_follower_process_that_dies_costs_nobody_else_anything(launch: L
 
 
 async def test_the_last_follower_process_that_dies_ends_the_call(launch: Launch) -> None:
-    """Cell: last follower killed, leader's own request cancelled: the upstream call is aborted after its lease."""
+    """Cell: last follower killed, leader's own request cancelled: its lease ends the call."""
     cluster = launch(2, ABANDON_GRACE_S=0.3)
     question = prompt("Nobody?", tps=10, tokens=400)
     async with cluster.clients_of_all() as clients:
@@ -270,7 +270,7 @@ async def test_sigterm_lets_running_answers_finish_and_followers_go_on(launch: L
 
 
 async def test_a_drain_that_runs_out_hands_over_to_followers_at_once(launch: Launch) -> None:
-    """Cell: SIGTERM, the answer longer than the drain: its own client fails as draining, the follower elsewhere
+    """Cell: SIGTERM, the answer longer than the drain: its own client fails, the follower elsewhere
     is taken over without waiting for a lease."""
     cluster = launch(2, DRAIN_TIMEOUT_S=0.5, LEASE_S=30)
     question = prompt("Too long?", tps=20, tokens=60)

@@ -26,10 +26,10 @@ from app.parsing import with_model
 from app.pulse import BEAT_S, Pulse
 from app.routes.chat import ChatRoutes
 from app.routes.openai import OpenAIRoutes
-from chatbot.manager import Via
 from chatbot.record import Record
 from chatbot.request import ChatRequest
 from chatbot.ticket import Ticket
+from chatbot.via import Via
 from runtime.metrics import Metrics
 from runtime.supervisor import Supervisor
 from tests.fakes.asgi import Peer

@@ -27,11 +27,12 @@ from broadcast.sealing import Sealing
 from broadcast.subscription import Subscription
 from cache.fastlane import FastLane
 from cache.keys import SharingKeys
-from chatbot.manager import NATIVE, OPENAI, ChatManager, Via
+from chatbot.manager import ChatManager
 from chatbot.record import Record
 from chatbot.records import Records
 from chatbot.request import CacheDirectives, ChatRequest
 from chatbot.ticket import Ticket
+from chatbot.via import NATIVE, OPENAI, Via
 from processing.flights import Flights
 from processing.hook import HookStep
 from processing.planning import PlanningStep

@@ -11,8 +11,8 @@ from redis.asyncio import Redis
 
 from cache.embedded import EmbeddedRedis
 from cache.redis import RedisConnection
-from cache.targets import RedisTarget
 from cache.store import RedisAnswerStore
+from cache.targets import RedisTarget
 from runtime.supervisor import Supervisor
 
 

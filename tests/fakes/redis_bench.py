@@ -16,8 +16,8 @@ from cache.answer import SealedAnswer
 from cache.embedded import EmbeddedRedis
 from cache.fastlane import FastLane
 from cache.redis import RedisConnection
-from cache.targets import RedisTarget
 from cache.store import RedisAnswerStore
+from cache.targets import RedisTarget
 from runtime.supervisor import Supervisor
 from tests.fakes.answers import key
 from tests.fakes.real_redis import real_redis, supervised

@@ -15,9 +15,9 @@ from broadcast.broadcast import Broadcast
 from broadcast.claim import Claim, ClaimTimers
 from broadcast.lifecycle import Phase
 from broadcast.log import Log
-from chatbot.manager import OPENAI
 from chatbot.record import CacheResult, Record, Role
 from chatbot.ticket import Ticket
+from chatbot.via import OPENAI
 from runtime.errors import Draining, GatewayError, InvalidRequest, QueueFull, QueueTimeout, UpstreamTruncated
 from runtime.logs import JsonFormatter, request_id
 from runtime.metrics import Metrics

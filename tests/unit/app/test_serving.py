@@ -51,7 +51,7 @@ async def serving(capsys: pytest.CaptureFixture[str], **settings: Any) -> AsyncI
 
     async with asyncio.TaskGroup() as group:
         stop = Stop()
-        task = group.create_task(serve(Settings(port=0, drain_timeout_s=5, **settings), stop))
+        task = group.create_task(serve(Settings(port=0, drain_timeout_s=5, **settings), {}, stop))
         await eventually(greeted, within=60)
         instance = Instance(said, int(re.findall(r"is at http://127.0.0.1:(\d+)/", said)[0]))
         assert await instance.get("/healthz") == {"status": "ok"}

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from app.gateway import Gateway
-from app.snapshot import LISTED, pipeline, stage_readings
+from app.instance import pipeline
+from app.readings import Instance, reading
+from app.snapshot import LISTED, stage_readings
 from runtime.metrics import STAGES
 from tests.fakes.asgi import Peer
 from tests.fakes.running_app import running_app
@@ -24,6 +26,10 @@ def asking(prompt: str) -> Peer:
     return Peer("POST", "/v1/chat/completions", body=json.dumps(body).encode())
 
 
+def shown_by(gateway: Gateway) -> dict[str, Any]:
+    return pipeline(Instance([reading(gateway)]))
+
+
 def by_name(shown: dict[str, Any]) -> dict[str, Any]:
     return {stage["name"]: stage for stage in shown["stages"]}
 
@@ -31,8 +37,8 @@ def by_name(shown: dict[str, Any]) -> dict[str, Any]:
 async def test_at_rest_every_stage_is_listed_and_free() -> None:
     """The five stages in the order of the pipeline, each with the documented fields."""
     async with running_app(max_concurrent_leaders=3, queue_size=7) as app:
-        shown = pipeline(app.state.gateway)
-        assert shown.keys() == {"state", "model", "stages", "broadcasts", "totals"}
+        shown = shown_by(app.state.gateway)
+        assert shown.keys() == {"state", "model", "stages", "broadcasts", "totals", "workers"}
         assert tuple(by_name(shown)) == STAGES
         for name, stage in by_name(shown).items():
             assert stage.keys() == {
@@ -62,7 +68,7 @@ async def test_what_runs_and_what_waits_is_shown_without_a_word_of_it() -> None:
             stack.callback(peer.leave)
         await upstream.until(lambda: len(upstream.requests) == 1)
         await peers[0].until(lambda: peers[0].events)
-        shown = pipeline(gateway)
+        shown = shown_by(gateway)
         streams = by_name(shown)["llm_streams"]
         assert (streams["in_use"], streams["waiting"]) == (1, 2)
         assert streams["oldest_wait_ms"] >= 0
@@ -85,6 +91,6 @@ async def test_a_long_list_of_broadcasts_is_counted_and_not_shown_in_full() -> N
         for number in range(LISTED + 5):
             body = json.dumps({"model": "m", "message": f"q{number}"}).encode()
             assert (await Peer("POST", "/chat", body=body).call(app)).status == 202
-        shown = pipeline(app.state.gateway)
+        shown = shown_by(app.state.gateway)
         assert len(shown["broadcasts"]) == LISTED
         assert shown["totals"]["broadcasts"] == shown["totals"]["records"] == LISTED + 5

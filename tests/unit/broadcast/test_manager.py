@@ -9,7 +9,7 @@ import pytest
 from admission import Priority
 from broadcast.lifecycle import Phase
 from broadcast.outcome import Outcome
-from chatbot.manager import OPENAI
+from chatbot.via import OPENAI
 from runtime.errors import Draining, QueueFull, QueueTimeout, UpstreamRateLimited
 from tests.fakes.pipeline import pipeline
 from tests.fakes.turns import settle, until
@@ -206,17 +206,17 @@ async def test_draining_waits_for_what_is_heard_and_not_for_what_is_not() -> Non
         await pipe.ask("unheard")
         group.create_task(pipe.ask_and_read("q"))
         call = await pipe.model.call("q")
-        quiet = group.create_task(pipe.broadcasts.quiet(5))
+        quiet = group.create_task(pipe.broadcasts.rest.come(5))
         await asyncio.sleep(20)
         assert not quiet.done()
         call.complete()
         await until(quiet.done)
         await asyncio.sleep(0)
         began = asyncio.get_running_loop().time()
-        await pipe.broadcasts.quiet(5)
+        await pipe.broadcasts.rest.come(5)
         assert asyncio.get_running_loop().time() - began == 5
         pipe.broadcasts.end_all(Draining())
-        await pipe.broadcasts.quiet(5)
+        await pipe.broadcasts.rest.come(5)
         assert asyncio.get_running_loop().time() - began == 5
 
 

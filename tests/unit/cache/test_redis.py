@@ -50,7 +50,7 @@ async def test_errors_are_refusals_or_trouble(
     async def reply(*command: object) -> None:
         return None
 
-    connection._client.execute_command = reply  # type: ignore[method-assign]
+    connection._client.execute_command = reply
     with pytest.raises(kind) as caught:
         await connection.call("get", 1.0, ["GET", "k"], read)
 

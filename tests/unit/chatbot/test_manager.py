@@ -11,9 +11,9 @@ import pytest
 from broadcast.lifecycle import Phase
 from broadcast.outcome import Outcome
 from cache.errors import StoreDown, StoreRefused
-from chatbot.manager import OPENAI
 from chatbot.record import CacheResult, Role
 from chatbot.ticket import Ticket
+from chatbot.via import OPENAI
 from runtime.errors import Conflict, Draining, NotCached, QueueFull
 from tests.fakes.answer_store import MemoryAnswerStore
 from tests.fakes.pipeline import Pipeline, Reading, pipeline, question

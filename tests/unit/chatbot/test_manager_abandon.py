@@ -8,8 +8,8 @@ import pytest
 
 from broadcast.lifecycle import Phase
 from broadcast.outcome import Outcome
-from chatbot.manager import NATIVE, OPENAI, Via
 from chatbot.record import Role
+from chatbot.via import NATIVE, OPENAI, Via
 from tests.fakes.pipeline import pipeline
 from tests.fakes.turns import settle, until
 from tests.virtual_time import virtual

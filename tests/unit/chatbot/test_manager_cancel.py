@@ -13,8 +13,8 @@ from itertools import count
 import pytest
 
 from broadcast.outcome import Outcome
-from chatbot.manager import NATIVE, OPENAI, Via
 from chatbot.record import Record
+from chatbot.via import NATIVE, OPENAI, Via
 from tests.cancellation import Moment, cancel_at_every_await, raise_at_every_await
 from tests.fakes.invariants import assert_capacity
 from tests.fakes.pipeline import Pipeline, pipeline

@@ -10,8 +10,8 @@ import pytest
 from broadcast.lifecycle import Phase
 from broadcast.outcome import Outcome
 from broadcast.subscription import Subscription
-from chatbot.manager import OPENAI
 from chatbot.record import Role
+from chatbot.via import OPENAI
 from runtime.errors import (
     Conflict,
     Draining,

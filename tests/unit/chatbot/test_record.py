@@ -6,8 +6,8 @@ import asyncio
 
 from admission import Priority
 from broadcast.subscription import Subscription
-from chatbot.manager import OPENAI
 from chatbot.record import Record
+from chatbot.via import OPENAI
 from tests.fakes.claims import Ticket
 from tests.fakes.model import USAGE
 from tests.fakes.pipeline import Pipeline, pipeline

@@ -9,9 +9,9 @@ import pytest
 from broadcast.outcome import Outcome
 from broadcast.subscription import Subscription
 from chatbot import records as records_module
-from chatbot.manager import OPENAI
 from chatbot.record import Record
 from chatbot.records import RECORD_BYTES
+from chatbot.via import OPENAI
 from runtime.errors import HistoryGone, NotFound
 from tests.fakes.pipeline import Pipeline, pipeline
 from tests.fakes.turns import settle

@@ -13,8 +13,8 @@ import pytest
 from broadcast.lifecycle import Phase
 from broadcast.outcome import Outcome
 from broadcast.subscription import Subscription
-from chatbot.manager import OPENAI
 from chatbot.record import Role
+from chatbot.via import OPENAI
 from config import SettingsError, load
 from runtime.errors import PrepareFailed
 from tests.fakes.pipeline import pipeline, text_form

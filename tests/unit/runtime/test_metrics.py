@@ -6,7 +6,7 @@ import re
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from runtime.metrics import STAGES, Metrics, StageReading
+from runtime.metrics import STAGES, Metrics, StageReading, render
 
 #: Name → labels, as they are promised to dashboards.
 PROMISED = {
@@ -29,30 +29,34 @@ PROMISED = {
     "refrain_tokens_total": {"source"},
     "refrain_tokens_saved_total": set(),
     "refrain_redis_errors_total": {"op"},
+    "refrain_workers": set(),
+    "refrain_worker_restarts_total": set(),
 }
 
 
-def filled() -> Metrics:
+def filled() -> bytes:
     """Every family has a sample."""
     metrics = Metrics()
     metrics.requests.labels("chat", "leader", "completed").inc()
     metrics.joins.labels("live").inc()
     metrics.redis_errors.labels("get").inc()
-    metrics.watch_stages(
-        lambda: [
-            StageReading(
-                name, 3, 1, 2, None, 0.5, admitted=10, released=8, reclaimed=1, refused={"queue_timeout": 4}
-            )
-            for name in STAGES
-        ]
-    )
-    return metrics
+    stages = [
+        StageReading(
+            name, 3, 1, 2, None, 0.5, admitted=10, released=8, reclaimed=1, refused={"queue_timeout": 4}
+        )
+        for name in STAGES
+    ]
+    return scraped(metrics, *stages)
 
 
-def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+def scraped(metrics: Metrics, *stages: StageReading) -> bytes:
+    return render(metrics.families(), stages, workers=3, restarts=2)
+
+
+def samples(page: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(metrics.render().decode())
+        for family in text_string_to_metric_families(page.decode())
         for sample in family.samples
     }
 
@@ -66,16 +70,11 @@ def test_every_promised_name_is_served_with_its_labels_and_no_other() -> None:
     assert served == PROMISED
 
 
-def test_the_stages_numbers_are_read_at_each_scrape() -> None:
+def test_the_stages_numbers_are_shown() -> None:
     """Row 99: a scrape shows one moment, in which admitted = released + reclaimed + in use."""
-    metrics = Metrics()
-    readings = [StageReading("leaders", 2, 0, 0, 5, 0.0, admitted=0, released=0)]
-    metrics.watch_stages(lambda: readings)
     label = (("stage", "leaders"),)
-    assert samples(metrics)["refrain_stage_in_use", label] == 0
-
-    readings[0] = StageReading("leaders", 2, 1, 3, 5, 0.0, admitted=9, released=7, reclaimed=1)
-    seen = samples(metrics)
+    reading = StageReading("leaders", 2, 1, 3, 5, 0.0, admitted=9, released=7, reclaimed=1)
+    seen = samples(scraped(Metrics(), reading))
     assert [
         seen[f"refrain_{name}", label]
         for name in (
@@ -89,13 +88,16 @@ def test_the_stages_numbers_are_read_at_each_scrape() -> None:
     ] == [2, 1, 3, 9, 7, 1]
 
 
+def test_workers_and_their_restarts_are_shown() -> None:
+    """An alert on restarts needs the series before the first."""
+    seen = samples(scraped(Metrics()))
+    assert (seen["refrain_workers", ()], seen["refrain_worker_restarts_total", ()]) == (3, 2)
+
+
 def test_refusals_are_counted_by_reason_from_zero_on() -> None:
     """An alert on `queue_full` needs the series before the first refusal."""
-    metrics = Metrics()
-    metrics.watch_stages(lambda: [StageReading("leaders", 2, 0, 0, 5, 0.0, 0, 0)])
-    assert (
-        samples(metrics)["refrain_stage_refused_total", (("reason", "queue_full"), ("stage", "leaders"))] == 0
-    )
+    seen = samples(scraped(Metrics(), StageReading("leaders", 2, 0, 0, 5, 0.0, 0, 0)))
+    assert seen["refrain_stage_refused_total", (("reason", "queue_full"), ("stage", "leaders"))] == 0
     seen = samples(filled())
     assert seen["refrain_stage_refused_total", (("reason", "queue_timeout"), ("stage", "cache"))] == 4
 
@@ -104,7 +106,7 @@ def test_every_stage_has_its_wait_histogram() -> None:
     """Also before anybody waited; and a wait is counted in seconds."""
     metrics = Metrics()
     metrics.stage_wait["leaders"].observe(0.5)
-    seen = samples(metrics)
+    seen = samples(scraped(metrics))
     counts = {stage: seen["refrain_stage_wait_seconds_count", (("stage", stage),)] for stage in STAGES}
     assert counts == {"cache": 0, "leaders": 1, "followers": 0, "llm_streams": 0, "llm_calls": 0}
     assert seen["refrain_stage_wait_seconds_sum", (("stage", "leaders"),)] == 0.5
@@ -114,4 +116,4 @@ def test_two_processes_parts_do_not_share_numbers() -> None:
     """A registry of its own: nothing global, nothing left from another test or another gateway."""
     one, other = Metrics(), Metrics()
     one.tokens_saved.inc(5)
-    assert samples(other)["refrain_tokens_saved_total", ()] == 0
+    assert samples(scraped(other))["refrain_tokens_saved_total", ()] == 0

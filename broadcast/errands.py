@@ -1,0 +1,55 @@
+"""Small things that are told to Redis and waited for by nobody: a lease says the same a little later."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Container
+
+from cache.errors import StoreError
+from cache.flights import Joined, Led, SharedFlights
+from cache.views import View
+from runtime.supervisor import Supervisor
+
+
+class Errands:
+    """`leads` and `mirrors`: the keys that are made and followed here."""
+
+    def __init__(
+        self,
+        flights: SharedFlights,
+        supervisor: Supervisor,
+        leads: Container[str],
+        mirrors: Container[str],
+    ) -> None:
+        self._flights = flights
+        self._supervisor = supervisor
+        self._leads = leads
+        self._mirrors = mirrors
+
+    def leave(self, key: str) -> None:
+        """Nobody here wants it any more."""
+        self.run("relay:leave", lambda: self._leave(key))
+
+    def abdicate(self, key: str, epoch: int) -> None:
+        """Whoever follows may lead at once."""
+        self.run("relay:abdicate", lambda: self._flights.abdicate(key, epoch))
+
+    def unclaimed(self, key: str, joined: Joined) -> None:
+        """Whoever asked for it has left while Redis answered."""
+        if isinstance(joined, Led) and key not in self._leads:
+            self.abdicate(key, joined.epoch)
+        elif isinstance(joined, View) and key not in self._mirrors:
+            self.leave(key)
+
+    def run(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
+        """A task for it. Redis may fail: the next beat, a lease or the link's return makes it good."""
+        self._supervisor.spawn(name, self._run(work))
+
+    async def _run(self, work: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await work()
+        except StoreError:
+            return
+
+    async def _leave(self, key: str) -> None:
+        if key not in self._mirrors:
+            await self._flights.stake(key, "")

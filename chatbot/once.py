@@ -1,0 +1,73 @@
+"""Idempotent submits over several processes: one `request_id` of one tenant is admitted once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from broadcast.relay import Relay
+from cache.errors import StoreError
+from cache.requests import SharedRequests
+from chatbot.known import KnownRequests
+from chatbot.record import Record
+from chatbot.ticket import Ticket
+from runtime.errors import Conflict, NotFound
+
+#: For another process to finish an admission that it has begun.
+ADMITTING_S = 1.0
+_LOOK_S = 0.02
+
+
+class OnceEverywhere:
+    """`seek(id, tenant)` finds a record wherever it is. Without Redis each process knows its own alone."""
+
+    def __init__(
+        self,
+        requests: SharedRequests,
+        known: KnownRequests,
+        relay: Relay,
+        seek: Callable[[str, str], Awaitable[Record]],
+    ) -> None:
+        self._requests = requests
+        self._known = known
+        self._relay = relay
+        self._seek = seek
+
+    async def earlier(self, request_id: str, ticket: Ticket, digest: str) -> Record | None:
+        """The record that another process has made for this request_id; None: it is the caller's from now on.
+
+        Raises Conflict if it was used for another request.
+        """
+        mine, stale = f"{ticket.id}|{digest}", ""
+        while self._relay.up:
+            try:
+                first = await self._requests.first(
+                    ticket.tenant, request_id, mine, self._known.running_ms, stale
+                )
+            except StoreError:
+                return None
+            if first == mine:
+                return None
+            id, _, other = first.partition("|")
+            if other != digest:
+                raise Conflict("This request_id was used for another request.", param="request_id")
+            record = await self._patiently(id, ticket.tenant)
+            if record is not None:
+                return record
+            stale = first  # its process died before it admitted it, or its retention is over
+        return None
+
+    def release(self, request_id: str, ticket: Ticket, digest: str) -> None:
+        """A refused submit does not consume its request_id."""
+        self._known.release(ticket.tenant, request_id, f"{ticket.id}|{digest}")
+
+    async def _patiently(self, id: str, tenant: str) -> Record | None:
+        """The other process may still be admitting it."""
+        until = asyncio.get_running_loop().time() + ADMITTING_S
+        while True:
+            try:
+                return await self._seek(id, tenant)
+            except NotFound:
+                if asyncio.get_running_loop().time() > until:
+                    return None
+            await asyncio.sleep(_LOOK_S)
