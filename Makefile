@@ -14,17 +14,25 @@ LOCK := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsa
 ARGS ?=
 BENCHES ?= $(wildcard bench/[a-z]*.py)
 
-.PHONY: run test test-system check format lock bench clean
+.PHONY: run test test-system test-cluster test-storms check format lock bench clean
 
 run: $(VENV)/.run ## Serve on 127.0.0.1:8484
 	@exec $(BIN)/refrain serve $(ARGS) # exec: a signal must reach the server, not a shell around it
 
 test: $(VENV)/.dev ## Unit, contract, integration and architecture tests
-	@$(BIN)/python -m pytest tests --ignore=tests/system $(ARGS)
+	@$(BIN)/python -m pytest tests --ignore=tests/system --ignore=tests/cluster $(ARGS)
 
 test-system: $(VENV)/.dev ## The real program, driven from outside
 	@scripts/system-packages
 	@$(BIN)/python -m pytest tests/system $(ARGS)
+
+test-cluster: $(VENV)/.dev ## Several gateways on one Redis, with faults between them; at most five minutes
+	@scripts/system-packages
+	@$(BIN)/python -m pytest tests/cluster -m "not storm" $(ARGS)
+
+test-storms: $(VENV)/.dev ## The long ones: thousands of requests, kills and restarts at random
+	@scripts/system-packages
+	@$(BIN)/python -m pytest tests/cluster -m storm $(ARGS)
 
 check: $(VENV)/.dev ## Everything that can be said without running it
 	@$(BIN)/ruff format --check .

@@ -25,11 +25,11 @@ from broadcast.broadcast import Broadcast
 from broadcast.claim import ClaimTimers
 from broadcast.manager import Bounds, BroadcastManager
 from broadcast.sealing import Sealing
+from cache.clustered import answer_store
 from cache.fastlane import FastLane
 from cache.keys import SharingKeys
 from cache.processes import new_proc
 from cache.redis import RedisConnection
-from cache.store import RedisAnswerStore
 from cache.targets import RedisTarget
 from chatbot.manager import ChatManager
 from chatbot.records import Records
@@ -101,7 +101,7 @@ class Gateway:
 
         self._redis = RedisConnection(addresses.redis, on_error=self._redis_error)
         self.lane = FastLane(
-            RedisAnswerStore(self._redis, s.cache_max_entry_bytes),
+            answer_store(self._redis, s.cache_max_entry_bytes),
             workers=s.cache_workers,
             queue_size=s.queue_size,
             local_bytes=s.local_cache_bytes,

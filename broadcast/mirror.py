@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -45,7 +45,7 @@ class Mirror:
         owner: Follower,
         *,
         body: dict[str, Any] | None,
-        spawn: Callable[[str, Mirror], None],
+        run: Callable[[str, Callable[[], Awaitable[None]]], None],
     ) -> None:
         assert broadcast.key is not None
         self.broadcast = broadcast
@@ -60,7 +60,7 @@ class Mirror:
         self.pulling = False
         self.staking = False
         self._owner = owner
-        self._spawn = spawn
+        self._run = run
         self._dirty = False
         self._waiting: list[asyncio.Future[None]] = []
 
@@ -77,7 +77,7 @@ class Mirror:
         self._dirty = True
         if not self.pulling and not self.over:
             self.pulling = True
-            self._spawn("pull", self)
+            self._run("relay:pull", self.run_pull)
 
     async def run_pull(self) -> None:
         """Run by a task of the relay. Raises StoreError: later, then."""
@@ -182,7 +182,7 @@ class Mirror:
     def attended(self) -> None:
         if self.broadcast.stake != self.staked and not self.staking and not self.over:
             self.staking = True
-            self._spawn("stake", self)
+            self._run("relay:stake", self.run_stake)
 
     async def run_stake(self) -> None:
         """Tell Redis, and with it the maker, who is here. Raises StoreError: a beat says it again."""

@@ -106,7 +106,7 @@ class Relay:
         leading = self.leads.get(broadcast.key)
         if leading is not None:
             self.detach(leading)  # it was overruled before it noticed
-        mirror = Mirror(broadcast, self, body=body, spawn=self._for_mirror)
+        mirror = Mirror(broadcast, self, body=body, run=self.errands.run)
         self.mirrors[broadcast.key] = mirror
         mirror.saw(view)
         return mirror
@@ -295,6 +295,3 @@ class Relay:
         else:
             leading.publish()
         leading.tell()
-
-    def _for_mirror(self, what: str, mirror: Mirror) -> None:
-        self.errands.run(f"relay:{what}", mirror.run_pull if what == "pull" else mirror.run_stake)

@@ -5,8 +5,8 @@ Running processes notice within 5 s: so long their own layers may still serve wh
 
 from __future__ import annotations
 
+from cache.clustered import answer_store
 from cache.redis import RedisConnection
-from cache.store import RedisAnswerStore
 from cache.targets import RedisTarget
 
 
@@ -18,6 +18,6 @@ async def purge(target: RedisTarget, scope: str | None = None) -> int:
     """
     connection = RedisConnection(target)
     try:
-        return await RedisAnswerStore(connection, max_entry_bytes=0).purge(scope)
+        return await answer_store(connection, max_entry_bytes=0).purge(scope)
     finally:
         await connection.close()

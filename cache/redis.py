@@ -7,7 +7,7 @@ request's handler waits for a future of its own instead: its cancellation reache
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadingError, ResponseError
@@ -46,9 +46,17 @@ class RedisConnection:
         `read` turns the reply into the result, and raises BadReply if it is not what the command gives.
         StoreDown or StoreRefused if the call fails; nothing else but cancellation comes out.
         """
+
+        async def act(client: Any) -> T:
+            return read(await client.execute_command(*command))
+
+        return await self.use(op, timeout_s, act)
+
+    async def use(self, op: str, timeout_s: float, act: Callable[[Any], Awaitable[T]]) -> T:
+        """As `call`, for what takes more than one command."""
         try:
             async with patience(timeout_s):
-                return read(await self._client.execute_command(*command))
+                return await act(self._client)
         except Exception as error:
             self._on_error(op)
             if isinstance(error, BadReply):

@@ -17,8 +17,8 @@ SCOPE_CHARS = 16
 # and asks again.
 GET_TIMEOUT_S = 0.09
 PUT_TIMEOUT_S = 1.0
-_PURGE_STEP_TIMEOUT_S = 5.0
-_PURGE_BATCH = 500
+PURGE_STEP_TIMEOUT_S = 5.0
+PURGE_BATCH = 500
 _PROBE_KEY = "g:{b00}:probe"
 
 
@@ -90,11 +90,11 @@ class RedisAnswerStore:
         """SCAN and UNLINK in steps that never stall the server; what is stored meanwhile may stay."""
         pattern, cursor, removed = scope_pattern(scope), 0, 0
         while True:
-            scan = ("SCAN", cursor, "MATCH", pattern, "COUNT", _PURGE_BATCH)
-            cursor, names = await self._connection.call("purge", _PURGE_STEP_TIMEOUT_S, scan, _page)
+            scan = ("SCAN", cursor, "MATCH", pattern, "COUNT", PURGE_BATCH)
+            cursor, names = await self._connection.call("purge", PURGE_STEP_TIMEOUT_S, scan, _page)
             if names:
                 unlink: Command = ("UNLINK", *names)
-                removed += await self._connection.call("purge", _PURGE_STEP_TIMEOUT_S, unlink, _count)
+                removed += await self._connection.call("purge", PURGE_STEP_TIMEOUT_S, unlink, _count)
             if cursor == 0:
                 return removed
 

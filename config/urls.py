@@ -11,7 +11,8 @@ from pydantic import BeforeValidator, SecretStr
 from config.kinds import plain
 
 # The client speaks Valkey's protocol, but does not know its schemes.
-_REDIS_SCHEMES = {s: s for s in ("redis", "rediss", "unix")} | {"valkey": "redis", "valkeys": "rediss"}
+_REDIS_SCHEMES = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss"}
+_TOPOLOGIES = ("", "+sentinel", "+cluster")
 
 
 def _split(value: object) -> SplitResult | None:
@@ -42,11 +43,29 @@ def _private_http_url(value: object) -> SecretStr:
 
 
 def _redis_url(value: object) -> SecretStr:
-    parts = _split(value)
-    scheme = _REDIS_SCHEMES.get(parts.scheme) if parts else None
-    if parts is None or scheme is None or not (parts.path if scheme == "unix" else parts.hostname):
-        raise ValueError("must be a redis://, rediss://, valkey:// or unix:// address")
-    return SecretStr(scheme + plain(value)[len(parts.scheme) :])
+    text = plain(value)
+    given, _, rest = text.partition("://")
+    name, plus, topology = given.partition("+")
+    scheme = "unix" if given == "unix" else _REDIS_SCHEMES.get(name)
+    if scheme is None or plus + topology not in _TOPOLOGIES or not _leads_somewhere(text, plus + topology):
+        raise ValueError(
+            "must be a redis://, rediss://, valkey://, unix://, redis+cluster:// or redis+sentinel://…/service"
+            " address"
+        )
+    return SecretStr(f"{scheme}{plus}{topology}://{rest}")
+
+
+def _leads_somewhere(text: str, topology: str) -> bool:
+    """Each of its hosts is one, with a port that is one; a socket and a sentinel's service have a name."""
+    authority, _, path = text.partition("://")[2].partition("/")
+    user, at, hosts = authority.rpartition("@")
+    if topology == "" and "," in hosts:
+        return False
+    each = [_split(f"{text.partition(':')[0]}://{user}{at}{host}/{path}") for host in hosts.split(",")]
+    if text.startswith("unix:"):
+        return bool(path) and None not in each
+    named = bool(path.partition("?")[0]) or topology != "+sentinel"
+    return named and all(parts is not None and parts.hostname for parts in each)
 
 
 BaseUrl = Annotated[str, BeforeValidator(_base_url)]

@@ -101,12 +101,6 @@ def standalone(*arguments: str) -> Iterator[RedisServer]:
 
 
 @contextmanager
-def several(count: int, *arguments: str) -> Iterator[list[RedisServer]]:
-    with ExitStack() as stack:
-        yield [stack.enter_context(standalone(*arguments)) for _ in range(count)]
-
-
-@contextmanager
 def sentinels() -> Iterator[tuple[str, RedisServer, RedisServer]]:
     """A primary, a replica and three sentinels: the URL, the primary, the replica."""
     with ExitStack() as stack:
@@ -154,11 +148,13 @@ def _peers(port: int) -> int:
 def cluster() -> Iterator[tuple[str, list[RedisServer]]]:
     """Three primaries, then their three replicas: the URL and the six servers."""
     with ExitStack() as stack:
-        arguments = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
-        nodes = stack.enter_context(several(6, *arguments))
+        # Of its own: the usual one, port + 10000, may be none.
+        buses = [str(free_port()) for _ in range(6)]
+        arguments = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port")
+        nodes = [stack.enter_context(standalone(*arguments, bus)) for bus in buses]
         clients = [stack.enter_context(node.client) for node in nodes]
-        for node in nodes[1:]:
-            clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", node.port)
+        for node, bus in zip(nodes[1:], buses[1:], strict=True):
+            clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
         until(lambda: all(int(c.cluster("INFO")["cluster_known_nodes"]) == 6 for c in clients), "they met")
         for index in range(3):
             first, last = 16384 * index // 3, 16384 * (index + 1) // 3 - 1

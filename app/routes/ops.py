@@ -33,25 +33,27 @@ def ops_router(gateway: Gateway) -> APIRouter:
         dependencies=[Depends(admin)], responses={401: {"description": "The admin key is required"}}
     )
 
-    @router.api_route("/healthz", methods=["GET", "HEAD"], tags=["operations"])
+    @router.head("/healthz", include_in_schema=False)
+    @router.get("/healthz", tags=["operations"])
     async def healthz() -> dict[str, str]:
         """The process can serve. Full pools are not ill health."""
         return {"status": "ok"}
 
-    @router.api_route(
-        "/readyz", methods=["GET", "HEAD"], tags=["operations"], responses={503: {"description": "Not ready"}}
-    )
+    @router.head("/readyz", include_in_schema=False)
+    @router.get("/readyz", tags=["operations"], responses={503: {"description": "Not ready"}})
     async def readyz() -> Response:
         """503 only while starting or draining, or when a part of the process has died."""
         return await _readiness(gateway)
 
-    @guarded.api_route("/metrics", methods=["GET", "HEAD"], tags=["operations"])
+    @guarded.head("/metrics", include_in_schema=False)
+    @guarded.get("/metrics", tags=["operations"])
     async def metrics(worker: int | None = None) -> Response:
         """Prometheus text format, of the instance or of one of its workers."""
         instance = replace(await gateway.hub.gather(), only=worker)
         return Response(shown.metrics(instance), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    @guarded.api_route("/pipeline", methods=["GET", "HEAD"], tags=["operations"])
+    @guarded.head("/pipeline", include_in_schema=False)
+    @guarded.get("/pipeline", tags=["operations"])
     async def snapshot() -> dict[str, Any]:
         """Every stage, every broadcast, and the totals since the start."""
         return shown.pipeline(await gateway.hub.gather())

@@ -52,9 +52,11 @@ def test_every_task_is_listed_with_its_kind() -> None:
     """Tasks have owners, and a reader finds them all in one table."""
     code = [(path, path.read_text(encoding="utf-8")) for path in sources(PACKAGES)]
     started = {
-        (_name(name), "spawned" if verb == "spawn" else "owned")
+        (_name(name), "owned" if verb == "own" else "spawned")
         for _, text in code
-        for verb, name in re.findall(r"\.(spawn|own)\(f?\"([^\"]+)\"", text)
+        for verb, name in re.findall(
+            r"\b(spawn|own|errands\.run|self\.run|self\._run)\(\s*f?\"([^\"]+)\"", text
+        )
     }
     loops = re.findall(r"f?\"(cache:[\w-]+)", (ROOT / "cache/fastlane.py").read_text(encoding="utf-8"))
     started |= {(_name(name), "owned") for name in loops}
@@ -65,11 +67,11 @@ def test_every_task_is_listed_with_its_kind() -> None:
 
 def _name(task: str) -> str:
     """Without what is numbered or named at run time: `child:redis-N` and `child:{self.name}` are one kind."""
-    return re.sub(r"(:worker-|child:).*", r"\1", task)
+    return re.sub(r"\{[^}]*\}|\b[A-Z]+\b", "*", re.sub(r"(cache:worker-|child:).*", r"\1", task))
 
 
 def test_each_diagram_that_was_promised_is_there() -> None:
-    """Hit, leader, follower, slow client, leader gone, last subscriber gone, drain: one diagram each."""
+    """One for each of the ways that a request can go."""
     for heading in (
         "Hit",
         "Leader",
@@ -78,6 +80,8 @@ def test_each_diagram_that_was_promised_is_there() -> None:
         "Leader gone",
         "Last subscriber gone",
         "Drain",
+        "Follower elsewhere",
+        "Leader elsewhere gone",
     ):
         assert section(PAGE, heading).count("sequenceDiagram") == 1, heading
-    assert text_of(PAGE).count("```mermaid") == 8
+    assert text_of(PAGE).count("```mermaid") == 10

@@ -10,10 +10,10 @@ from broadcast.lifecycle import RUNNING
 from broadcast.outcome import Outcome
 from chatbot.record import CacheResult, Role
 from chatbot.via import NATIVE, OPENAI
-from runtime.errors import QueueFull
+from runtime.errors import QueueFull, QueueTimeout
 from runtime.metrics import STAGES, Metrics, StageReading, render
 from tests.architecture.pages import quoted, section, table, text_of
-from tests.architecture.tree import PACKAGES, sources
+from tests.architecture.tree import PACKAGES, ROOT, sources
 
 PAGE = "docs/metrics.md"
 
@@ -53,7 +53,14 @@ def reasons() -> set[str]:
     code = "\n".join(path.read_text(encoding="utf-8") for path in sources(PACKAGES))
     of_stages = re.findall(r"\.refuse\(\"(\w+)\"\)", code)
     of_cache = re.findall(r"refused=\{(.*?)\}", text_of("app/snapshot.py"))
-    return {QueueFull.code, *of_stages, *re.findall(r"\"(\w+)\":", " ".join(of_cache))}
+    return {QueueFull.code, QueueTimeout.code, *of_stages, *re.findall(r"\"(\w+)\":", " ".join(of_cache))}
+
+
+def scripts() -> set[str]:
+    """Every script that is called, which what precedes several of them is not; and the plain commands."""
+    bodies = {path.stem for path in (ROOT / "cache/lua").glob("*.lua")}
+    code = "\n".join(path.read_text(encoding="utf-8") for path in sources(PACKAGES))
+    return bodies - {"flight", "pool"} | {name.lower() for name in re.findall(r"\.do\(\"(\w+)\"", code)}
 
 
 def test_the_metrics_page_lists_the_values_of_labels() -> None:
@@ -70,7 +77,7 @@ def test_the_metrics_page_lists_the_values_of_labels() -> None:
         "`result`": {*CacheResult} & set(metrics.cache_results),
         "`phase`": set(RUNNING),
         "`source`": set(metrics.tokens),
-        "`op`": {"get", "set", "ping", "encode", "decode"},
+        "`op`": {"ping", "encode", "decode", *scripts()},
     }
 
 

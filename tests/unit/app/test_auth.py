@@ -73,7 +73,7 @@ def test_a_ticket_opens_its_one_stream() -> None:
 
 
 def test_a_ticket_opens_nothing_else() -> None:
-    """Bound to tenant, id and process: no other stream, no other tenant, no other route."""
+    """Bound to tenant, id and the instance's keys: no other stream, no other tenant, no other route."""
     auth = Auth(KEYS, None)
     ticket = auth.ticket("ada", ID)
     mac = ticket.removeprefix("ada.")
@@ -96,7 +96,16 @@ def test_a_ticket_opens_nothing_else() -> None:
     with pytest.raises(Unauthorized):
         auth.tenant(asking(target=f"/?ticket={ticket}"))
     with pytest.raises(Unauthorized):
-        Auth(KEYS, None).reader(asking(target=f"/?ticket={ticket}"), ID)
+        Auth({**KEYS, "key-of-eve": "eve"}, None).reader(asking(target=f"/?ticket={ticket}"), ID)
+
+
+def test_a_ticket_is_good_in_every_process_with_the_same_keys() -> None:
+    """A stream may be read through any worker, and after a restart."""
+    ticket = Auth(KEYS, "key-of-admin").ticket("ada", ID)
+    assert (
+        Auth(dict(reversed(KEYS.items())), "key-of-admin").reader(asking(target=f"/?ticket={ticket}"), ID)
+        == "ada"
+    )
 
 
 def test_tenant_and_id_of_a_ticket_cannot_be_shifted() -> None:

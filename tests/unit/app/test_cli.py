@@ -120,12 +120,6 @@ def test_serve_says_what_it_cannot_listen_on(taken: int, capsys: pytest.CaptureF
     assert f"Cannot listen on 127.0.0.1:{taken}" in capsys.readouterr().err
 
 
-def test_serve_refuses_more_workers_than_it_has(capsys: pytest.CaptureFixture[str]) -> None:
-    """Fake success would be one worker where four were asked for."""
-    assert main(["serve", "--workers", "4"]) == 2
-    assert "--workers" in capsys.readouterr().err
-
-
 def test_sim_says_what_it_cannot_listen_on(taken: int, capsys: pytest.CaptureFixture[str]) -> None:
     """A sentence and a status, no traceback."""
     assert main(["sim", "--port", str(taken)]) != 0

@@ -64,6 +64,40 @@ def test_redis_addresses_reach_the_client_in_schemes_it_knows(given: str, kept: 
     assert url.get_secret_value() == kept
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("redis+sentinel://a:1,b:2/main", "redis+sentinel://a:1,b:2/main"),
+        ("redis+sentinel://:pw@a,b/main/3", "redis+sentinel://***@a,b/main/3"),
+        ("redis+cluster://u:p@a:1,[::1]:2", "redis+cluster://***@a:1,[::1]:2"),
+        ("valkeys+cluster://a,b", "rediss+cluster://a,b"),
+    ],
+)
+def test_several_hosts_are_sentinels_or_a_cluster(given: str, shown: str) -> None:
+    """Each topology has a scheme of its own, and the password is as secret as before."""
+    loaded = load({"REDIS_URL": given}).redis_url
+    assert loaded is not None
+    assert masked(loaded.get_secret_value()) == shown
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "redis://a,b",
+        "redis+cluster://a:0",
+        "redis+cluster://,a",
+        "redis+sentinel://a:1,b:2",
+        "redis+sentinel://,a/main",
+        "redis+other://a",
+        "unix+cluster:///a",
+    ],
+)
+def test_what_is_no_address_of_several_hosts_is_refused(given: str) -> None:
+    """A sentinel without its service's name would be found out at the first request only."""
+    with pytest.raises(SettingsError, match=r"^REDIS_URL must be .* address\.$"):
+        load({"REDIS_URL": given})
+
+
 @pytest.mark.parametrize("given", ["localhost:6379", "http://h", "redis://", "unix://", "redis://h:x"])
 def test_what_is_no_redis_address_is_refused(given: str) -> None:
     """The address may hold a password, so it is not repeated."""
