@@ -123,6 +123,10 @@ class Sharing:
         manager.meet(self.relay, requests, known, guests)
 
     # -- Claims, for the fast lane -------------------------------------------------------------
+    @property
+    def up(self) -> bool:
+        return self.link.up
+
     async def join(self, asking: Asking, timeout_s: float) -> Joined:
         return await self.relay.flights.join(asking, timeout_s)
 

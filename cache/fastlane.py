@@ -56,7 +56,10 @@ class LaneStats:
 
 
 class Claims(Protocol):
-    """The flights that several processes share."""
+    """The flights that several processes share. Not `up`: none can be claimed now."""
+
+    @property
+    def up(self) -> bool: ...
 
     async def join(self, asking: Asking, timeout_s: float) -> Joined: ...
 
@@ -241,13 +244,17 @@ class FastLane:
             for ask in questions:
                 group.create_task(self._claim(ask))
             if asks:
-                group.create_task(self._look_up(asks))
+                group.create_task(self._look_up(asks, [ask.key for ask in asks]))
 
     async def _claim(self, ask: Ask) -> None:
         assert self._claims is not None
+        if not self._claims.up:
+            await self._only_look_up(ask)
+            return
         try:
             joined = await self._claims.join(ask.question, GET_TIMEOUT_S)
         except StoreRefused:
+            await self._only_look_up(ask)
             return
         except StoreDown as error:
             self._breaker.trip(str(error))
@@ -259,9 +266,14 @@ class FastLane:
         else:
             ask.settle(joined)
 
-    async def _look_up(self, asks: list[Ask]) -> None:
+    async def _only_look_up(self, ask: Ask) -> None:
+        """A server that takes no writes, being full or a replica, still has what it had."""
+        if ask.question.read_cache and self._cached:
+            await self._look_up([ask], [ask.question.key])
+
+    async def _look_up(self, asks: list[Ask], keys: list[str]) -> None:
         try:
-            values = await self._store.get_many([ask.key for ask in asks])
+            values = await self._store.get_many(keys)
         except StoreRefused:
             return
         except StoreDown as error:
@@ -269,9 +281,9 @@ class FastLane:
             self._breaker.trip(str(error))
             return
         self._batch.saw(values)
-        for ask, data in zip(asks, values, strict=True):
+        for ask, key, data in zip(asks, keys, values, strict=True):
             if data is not None:
-                ask.settle(self._decoded(ask.key, data))
+                ask.settle(self._decoded(key, data))
 
     def _decoded(self, key: str, data: bytes) -> SealedAnswer | None:
         answer = decode(data, key)

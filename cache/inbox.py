@@ -58,7 +58,9 @@ class Inbox:
             self._renew.clear()
             try:
                 await self._life(publisher)
-            except (RedisError, OSError, RuntimeError, ValueError, TimeoutError):
+            except Exception as error:
+                # Whatever talks there may not be Redis, and then redis-py fails in any way.
+                log.debug("no inbox", extra={"reason": type(error).__name__})
                 await asyncio.sleep(_RETRY_S)
 
     async def _life(self, publisher: Publisher) -> None:
@@ -69,7 +71,9 @@ class Inbox:
                 client = await self._connect()
                 pubsub = client.pubsub()
                 await pubsub.subscribe(self.channel)
-                await pubsub.get_message(timeout=None)
+                reply = await pubsub.get_message(timeout=None)
+            if reply is None or reply["type"] != "subscribe":
+                raise ValueError("not a subscription")
             self._on_subscribed()
             async with asyncio.TaskGroup() as group:
                 reader = group.create_task(self._read(pubsub))

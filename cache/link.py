@@ -48,6 +48,7 @@ class Link:
         self._up = asyncio.Event()
         self._target = target
         self._client = client_of(target)
+        self._probe_key = f"g:{{procs}}:probe:{proc}"
         self._wire = Wire(self._client, clustered=target.clustered)
         self._on_error = on_error
         self._waiting: deque[Call] = deque()
@@ -145,8 +146,8 @@ class Link:
             except TimeoutError:
                 self._fail(batch, "timeout")
                 return
-            except (RedisError, OSError, RuntimeError, ValueError) as error:
-                # RuntimeError: uvloop, on a transport that is closing.
+            except Exception as error:
+                # What talks there may not be Redis; and uvloop raises RuntimeError on a closing transport.
                 if attempt:
                     self._fail(batch, type(error).__name__)
 
@@ -204,11 +205,13 @@ class Link:
         try:
             async with patience(BATCH_S):
                 # A write: a replica, or a server that lost its master, would not take it.
-                await self._client.execute_command("SET", f"g:{{procs}}:probe:{self.proc}", "1", "PX", 5000)
-            return True
-        except (RedisError, OSError, RuntimeError, ValueError, TimeoutError):
-            await self._drop()
-            return False
+                reply = await self._client.execute_command("SET", self._probe_key, "1", "PX", 5000)
+            if reply is True:
+                return True
+        except Exception as error:
+            log.debug("no answer", extra={"reason": type(error).__name__})
+        await self._drop()
+        return False
 
     async def _drop(self) -> None:
         """Connections to a server that has gone would each fail once more."""

@@ -115,7 +115,7 @@ class SharedChatManager(ChatManager):
                 record = self._hit_of(asked, found)
                 asked.too_old = record is None
                 if record is not None:
-                    record.known = True
+                    record.known = self._relay.up
                 return record
             follows = self._decide(asked, found)
         if isinstance(follows, Record):
