@@ -261,6 +261,13 @@ class Gateway:
             await asyncio.sleep(1.0)
             self.manager.forget_old()
 
+    @property
+    def redis_state(self) -> str:
+        """ok; unreachable: all is a miss; not_shared: hits are served, flights and limits are our own."""
+        if not self.lane.healthy:
+            return "unreachable"
+        return "ok" if self.sharing is None or self.sharing.link.up else "not_shared"
+
     def _redis_error(self, op: str) -> None:
         self.metrics.redis_errors.labels(op).inc()
 

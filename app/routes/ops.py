@@ -82,9 +82,12 @@ async def _readiness(gateway: Gateway) -> Response:
     if gateway.state != "ready" or not gateway.supervisor.healthy:
         state = gateway.state if gateway.supervisor.healthy else "failed"
         return JSONResponse({"status": state}, 503, {"retry-after": "1"})
-    reachable = {"redis": gateway.lane.healthy, "upstream": await gateway.client.reachable()}
-    components = {name: "ok" if ok else "unreachable" for name, ok in reachable.items()}
-    return JSONResponse({"status": "ok" if all(reachable.values()) else "degraded", "components": components})
+    components = {
+        "redis": gateway.redis_state,
+        "upstream": "ok" if await gateway.client.reachable() else "unreachable",
+    }
+    well = set(components.values()) == {"ok"}
+    return JSONResponse({"status": "ok" if well else "degraded", "components": components})
 
 
 async def _frames(gateway: Gateway) -> AsyncIterator[dict[str, str]]:

@@ -15,6 +15,7 @@ from tests.faults import FaultProxy
 from tests.servers import RedisServer, standalone
 from tests.system.client import Client
 from tests.system.processes import GatewayProcess, SimulatorProcess
+from tests.system.scene import hook_of
 
 #: Short, so that what waits for a lease takes a second or two.
 LEASE_S = 2.0
@@ -78,6 +79,13 @@ class Cluster:
         if self.redis is not None:
             assert self.keys_without_ttl() == []
 
+    async def until_linked(self, within: float = 10.0) -> None:
+        """Every node shares with the others again."""
+        async with asyncio.timeout(within):
+            for node in self.nodes:
+                while node.process.get("/readyz")["components"]["redis"] != "ok":
+                    await asyncio.sleep(0.02)
+
     @asynccontextmanager
     async def clients_of_all(self) -> AsyncIterator[list[Client]]:
         async with AsyncExitStack() as stack:
@@ -99,46 +107,52 @@ def _conserves(series: dict[str, float]) -> None:
         assert admitted == released + reclaimed + in_use, (stage, admitted, released, reclaimed, in_use)
 
 
+class Launcher:
+    """Starts what a test asks for; everything ends with `stack`."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.clusters: list[Cluster] = []
+        self._stack = stack
+
+    def __call__(
+        self,
+        count: int,
+        *,
+        faults: bool = False,
+        url: str | None = None,
+        sim: dict[str, Any] | None = None,
+        hook: bool = False,
+        **settings: object,
+    ) -> Cluster:
+        redis = self._stack.enter_context(standalone()) if url is None else None
+        simulator = SimulatorProcess(**(sim or {}))
+        self._stack.callback(simulator.kill)
+        if hook:
+            settings["PREPARE_URL"] = hook_of(simulator)
+        cluster = Cluster([], redis, simulator)
+        self.clusters.append(cluster)
+        for _ in range(count):
+            cluster.nodes.append(self._node(cluster, faults, url, settings))
+        return cluster
+
+    def _node(self, cluster: Cluster, faults: bool, url: str | None, settings: dict[str, object]) -> Node:
+        proxy = None
+        if cluster.redis is not None:
+            url = cluster.redis.url
+            if faults:
+                proxy = self._stack.enter_context(FaultProxy(cluster.redis.port))
+                url = f"redis://127.0.0.1:{proxy.port}"
+        options = {"LEASE_S": LEASE_S, **settings}
+        gateway = GatewayProcess(cluster.simulator.base_url, REDIS_URL=url, **options)
+        self._stack.callback(gateway.kill)
+        return Node(gateway, proxy)
+
+
 @pytest.fixture
 def launch() -> Iterator[Callable[..., Cluster]]:
     """`launch(3, faults=True, QUEUE_SIZE=4)`: so many gateways on one Redis, ended with the test."""
     with ExitStack() as stack:
-
-        def begin(
-            count: int,
-            *,
-            faults: bool = False,
-            url: str | None = None,
-            sim: dict[str, Any] | None = None,
-            **settings: object,
-        ) -> Cluster:
-            redis = stack.enter_context(standalone()) if url is None else None
-            simulator = SimulatorProcess(**(sim or {}))
-            stack.callback(simulator.kill)
-            cluster = Cluster([], redis, simulator)
-            for _ in range(count):
-                cluster.nodes.append(add(cluster, faults, url, settings))
-            return cluster
-
-        def add(cluster: Cluster, faults: bool, url: str | None, settings: dict[str, object]) -> Node:
-            proxy = None
-            if url is None:
-                assert cluster.redis is not None
-                url = cluster.redis.url
-                if faults:
-                    proxy = stack.enter_context(FaultProxy(cluster.redis.port))
-                    url = f"redis://127.0.0.1:{proxy.port}"
-            options = {"LEASE_S": LEASE_S, **settings}
-            gateway = GatewayProcess(cluster.simulator.base_url, REDIS_URL=url, **options)
-            stack.callback(gateway.kill)
-            return Node(gateway, proxy)
-
-        clusters: list[Cluster] = []
-
-        def begin_and_watch(*args: Any, **options: Any) -> Cluster:
-            clusters.append(begin(*args, **options))
-            return clusters[-1]
-
-        yield begin_and_watch
-        for cluster in clusters:
+        launcher = Launcher(stack)
+        yield launcher
+        for cluster in launcher.clusters:
             assert cluster.errors() == []

@@ -1,4 +1,4 @@
-"""Sentinel and Cluster, of real servers: the same answers, also when a primary is killed under live streams."""
+"""Sentinel and Cluster, of real servers: the same answers, also when a primary is killed under streams."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ async def test_a_primary_killed_under_forty_streams(topology: Topology, launch: 
     """Forty live answers, each led by one gateway and read through the other: forty exact texts."""
     with topology() as (url, servers):
         gateways = launch(2, url=url, MAX_CONCURRENT_LLM_STREAMS=60)
-        questions = [prompt(f"Failover {number}?", ttft=0.1, tps=20, tokens=TOKENS) for number in range(STREAMS)]
+        questions = [
+            prompt(f"Failover {number}?", ttft=0.1, tps=20, tokens=TOKENS) for number in range(STREAMS)
+        ]
         async with gateways.clients_of_all() as (one, other):
             asked = await together(one.submit(question) for question in questions)
             twins = await together(other.submit(question) for question in questions)
