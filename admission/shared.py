@@ -89,9 +89,11 @@ class SharedStage(Stage):
         self._supervisor.spawn(f"limits:{self.name}:pause", self._tell_pause(seconds))
 
     def position(self, admission: Admission) -> int:
-        """Among the waiting of all processes, as far as this one has heard."""
+        """Among the waiting of all processes; 0 until that is known: a place of our own alone might grow."""
         ahead = self._ahead.get(admission.rank[1])
-        return super().position(admission) if ahead is None else ahead + 1
+        if ahead is None:
+            return 0 if self._leases.up else super().position(admission)
+        return ahead + 1
 
     def predicted_wait(self, ahead: int | None = None) -> float:
         return super().predicted_wait(len(self._room) + self._elsewhere if ahead is None else ahead)

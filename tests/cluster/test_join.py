@@ -168,11 +168,11 @@ async def test_the_queue_position_is_shown_everywhere_and_only_falls(launch: Lau
             question = prompt(f"Queue {index}?", hold="turn", tps=0, tokens=8)
             made.append((await clients[index % 2].submit(question)).json)
         async with asyncio.timeout(30), asyncio.TaskGroup() as group:
-            reading = [
-                group.create_task(clients[(i + 1) % 2].stream(one["stream_url"]))
-                for i, one in enumerate(made)
-            ]
-            await _until_positions(clients, made, [None, 1, 2, 3])
+            reading = []
+            for i, one in enumerate(made):
+                reading.append(group.create_task(clients[(i + 1) % 2].stream(one["stream_url"])))
+                # One after the other: whoever is older and comes later would move ahead.
+                await _until_positions(clients, made, [None, 1, 2, 3][: i + 1])
             while not all(task.done() for task in reading):
                 await asyncio.to_thread(cluster.simulator.release, "turn")
         streams = [task.result() for task in reading]
@@ -191,11 +191,10 @@ async def test_the_queue_position_is_shown_everywhere_and_only_falls(launch: Lau
 
 
 async def _until_positions(clients: list[Client], made: list[Any], expected: list[int | None]) -> None:
-    """Until each request, in any order, is shown in its place on the node that did not admit it."""
+    """Until each request is shown in its place on the node that did not admit it; the first has the slot."""
     while True:
-        seen = [
-            (await clients[(i + 1) % 2].record(one["id"]))["queue_position"] for i, one in enumerate(made)
-        ]
-        if sorted(seen, key=lambda place: place or 0) == expected:
+        seen = [await clients[(i + 1) % 2].record(one["id"]) for i, one in enumerate(made[: len(expected)])]
+        held = seen[0]["stage"] == "streaming"
+        if held and [one["queue_position"] for one in seen] == expected:
             return
         await asyncio.sleep(0.05)
