@@ -181,8 +181,8 @@ class SharedFlights:
     async def fence(self, guard_s: float | None = None) -> float:
         """Have a fence in every partition; seconds until all may be led in. 0 for a Redis of one's own."""
         guard_ms = self._guard_ms if guard_s is None else round(guard_s * 1000)
-        waits = [int(await self.link.run(_FENCE, [name], (guard_ms,))) for name in fences()]
-        return max(waits) / 1000
+        waits = await self.link.run_all(_FENCE, [([name], (guard_ms,)) for name in fences()])
+        return max(map(int, waits)) / 1000
 
     async def _run(
         self,

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError, ResponseError
 
-from cache.errors import StoreDown, StoreRefused
+from cache.errors import StoreDown, StoreError, StoreRefused
 from cache.inbox import Inbox
 from cache.patience import patience
 from cache.scripts import Script
@@ -92,6 +92,25 @@ class Link:
         """One script. Raises StoreDown or StoreRefused, and nothing else but cancellation."""
         words: tuple[Word, ...] = ("EVALSHA", script.sha, len(keys), *keys, *args)
         return await self._ask(script.name, words, script, timeout_s)
+
+    async def run_all(
+        self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Word]]]
+    ) -> list[Any]:
+        """As `run` for each (keys, args), all in one round trip or a few."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._outcome(script, keys, args)) for keys, args in calls]
+        replies = [task.result() for task in tasks]
+        for reply in replies:
+            if isinstance(reply, StoreError):
+                raise reply
+        return replies
+
+    async def _outcome(self, script: Script, keys: Sequence[str], args: Sequence[Word]) -> Any:
+        """An error is a result: raised in a group it would cancel the others."""
+        try:
+            return await self.run(script, keys, args)
+        except StoreError as error:
+            return error
 
     async def do(self, *command: Word, timeout_s: float = 1.0) -> Any:
         """One command, as `run`."""

@@ -15,6 +15,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 30.0
+#: `REFRAIN_TEST_WORKERS=3`: each gateway that says nothing of workers itself gets `--workers 3`.
+WORKERS = os.environ.get("REFRAIN_TEST_WORKERS", "")
 _NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -128,7 +130,10 @@ class SimulatorProcess(Process):
 
 
 class GatewayProcess(Process):
-    """`refrain serve` with these settings, its own without REFRAIN_: `GatewayProcess(url, QUEUE_SIZE=4)`."""
+    """`refrain serve` with these settings, its own without REFRAIN_: `GatewayProcess(url, QUEUE_SIZE=4)`.
+
+    `workers` is the flag; without it and without `WEB_CONCURRENCY` the suite's own number holds.
+    """
 
     _PLAIN = (
         "OPENAI_BASE_URL",
@@ -140,11 +145,14 @@ class GatewayProcess(Process):
         "XDG_RUNTIME_DIR",
     )
 
-    def __init__(self, upstream: str | None = None, **settings: object) -> None:
+    def __init__(
+        self, upstream: str | None = None, *, workers: int | None = None, **settings: object
+    ) -> None:
         env = {name if name in self._PLAIN else f"REFRAIN_{name}": value for name, value in settings.items()}
         if upstream is not None:
             env["OPENAI_BASE_URL"] = upstream
-        super().__init__("serve", "--port", "0", **env)
+        number = workers or ("" if "WEB_CONCURRENCY" in settings else WORKERS)
+        super().__init__("serve", "--port", "0", *(["--workers", str(number)] if number else []), **env)
 
     def get(self, path: str) -> Any:
         return json.loads(fetch(self.url + path))
