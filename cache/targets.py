@@ -86,16 +86,18 @@ class _Parts:
     """What several hosts need that urllib does not know."""
 
     def __init__(self, url: str) -> None:
-        split = urlsplit(url)
-        self.query = dict(parse_qsl(split.query))
-        user, _, hosts = split.netloc.rpartition("@")
+        scheme, _, rest = url.partition("://")
+        rest, _, query = rest.partition("?")
+        authority, _, path = rest.partition("/")
+        self.query = dict(parse_qsl(query))
+        user, _, hosts = authority.rpartition("@")
         name, _, password = user.partition(":")
         self.login: dict[str, Any] = {
             key: unquote(value) for key, value in (("username", name), ("password", password)) if value
         }
-        self.path = [part for part in split.path.split("/") if part]
+        self.path = [part for part in path.split("/") if part]
         self.tls: dict[str, Any] = {}
-        if split.scheme.startswith("rediss") or self.query.get("ssl", "") in ("1", "true"):
+        if scheme.startswith("rediss") or self.query.get("ssl", "") in ("1", "true"):
             self.tls["ssl"] = True
             self.tls |= {key: value for key, value in self.query.items() if key.startswith("ssl_")}
         self._hosts = hosts

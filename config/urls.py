@@ -76,7 +76,9 @@ RedisUrl = Annotated[SecretStr, BeforeValidator(_redis_url)]
 
 def masked(url: str) -> str:
     """The address with its user name, password and query replaced by `***`."""
-    parts = urlsplit(url)
-    _, found, host = parts.netloc.rpartition("@")
-    # Not geturl(): it drops the empty host of unix:///path.
-    return f"{parts.scheme}://{'***@' if found else ''}{host}{parts.path}{'?***' if parts.query else ''}"
+    # Not urlsplit: it knows one host at most, and geturl() drops the empty one of unix:///path.
+    scheme, _, rest = url.partition("://")
+    rest, asked, _ = rest.partition("?")
+    authority, slash, path = rest.partition("/")
+    _, found, hosts = authority.rpartition("@")
+    return f"{scheme}://{'***@' if found else ''}{hosts}{slash}{path}{'?***' if asked else ''}"
