@@ -112,8 +112,7 @@ class Beater:
         if since is None or mirror.taking_over or mirror.over:
             return
         if asyncio.get_running_loop().time() - since > self._guard_s + 2 * self._beat_s:
-            mirror.taking_over = True
-            self._relay.adopt(mirror)
+            self._relay.still_wanted(mirror)
 
     def _listen(self, *, unannounced: int) -> None:
         hints, self._relay.hints = self._relay.hints, 0

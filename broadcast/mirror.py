@@ -20,6 +20,9 @@ from cache.views import Batch, Ending, Pulse, View
 from runtime.errors import GatewayError, LeaderLost
 from upstream.chunk import Chunk, parse_chunk
 
+#: How a broadcast ends that nobody anywhere is interested in.
+_UNWANTED = (Outcome.CANCELLED, Outcome.EXPIRED)
+
 _decoder = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -30,6 +33,9 @@ class Follower(Protocol):
 
     def leader_gone(self, mirror: Mirror) -> None:
         """Its lease has lapsed, or its process is known to be dead."""
+
+    def still_wanted(self, mirror: Mirror) -> None:
+        """It has ended for want of interest, and there is some here."""
 
     def is_dead(self, proc: str) -> bool: ...
 
@@ -140,6 +146,10 @@ class Mirror:
     def ended(self, how: str, payload: bytes) -> None:
         """As its maker says, or as a lapsed lease makes us say."""
         outcome = Outcome(how)
+        if outcome in _UNWANTED and self.wanted and self.body is not None:
+            # Its maker had not heard yet of who has just come here.
+            self._owner.still_wanted(self)
+            return
         error = None if outcome is Outcome.COMPLETED else error_from(payload)
         self.broadcast.conclude(outcome, error if outcome is not Outcome.CANCELLED else None)
         self._tell()

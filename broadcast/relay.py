@@ -229,9 +229,11 @@ class Relay:
             mirror.taking_over = True
             self._supervisor.spawn("relay:takeover", self._takeover.run(mirror))
 
-    def adopt(self, mirror: Mirror) -> None:
-        """Nobody leads what it follows, and Redis has forgotten it."""
-        self._supervisor.spawn("relay:takeover", self._takeover.adopt(mirror))
+    def still_wanted(self, mirror: Mirror) -> None:
+        """Nobody leads what it follows: Redis has forgotten it, or it ended before we were heard."""
+        if not mirror.taking_over:
+            mirror.taking_over = True
+            self._supervisor.spawn("relay:takeover", self._takeover.adopt(mirror))
 
     def lead_instead(self, mirror: Mirror, epoch: int) -> None:
         """This process makes it from now on."""

@@ -63,7 +63,8 @@ class Asking:
     """What a JOIN may do, and for whom. `stake` of a joiner: "fi", and "fi+" if it listens already.
 
     `fresh`: what this process led under that key before is void. `floor`: the new epoch is above it.
-    `body`: the canonical request, where another process is to be able to take it over.
+    `body`: the canonical request, where another process is to be able to take it over. `hit`: how the
+    request ends if it is one, known for `hit_ttl_ms`; empty where nobody asks for it later.
     """
 
     key: str
@@ -76,6 +77,8 @@ class Asking:
     lead: bool = True
     floor: int = 0
     body: bytes = b""
+    hit: bytes = b""
+    hit_ttl_ms: int = 0
 
 
 Joined = Hit | Led | View | Wait | Refused
@@ -102,6 +105,8 @@ class SharedFlights:
             asking.floor,
             asking.body,
             *record,
+            asking.hit,
+            asking.hit_ttl_ms,
         )
         keys = [*flight_keys(asking.key), request_key(asking.id or asking.key)]
         return await self._run(_JOIN, asking.key, args, _joined, keys=keys, timeout_s=timeout_s)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+from redis.exceptions import ResponseError
+
+from cache.errors import StoreRefused
 from cache.redis import BadReply, Command, RedisConnection
 
 MAX_BATCH = 64
@@ -20,6 +23,14 @@ PUT_TIMEOUT_S = 1.0
 PURGE_STEP_TIMEOUT_S = 5.0
 PURGE_BATCH = 500
 _PROBE_KEY = "g:{b00}:probe"
+
+
+class Entry(NamedTuple):
+    """What one write wants kept, and for how long."""
+
+    key: str
+    data: bytes
+    ttl_s: float
 
 
 class AnswerStore(Protocol):
@@ -38,6 +49,21 @@ class AnswerStore(Protocol):
 
     async def ping(self) -> None:
         """Return if a look-up would be answered now."""
+
+
+@runtime_checkable
+class PutsMany(Protocol):
+    """A store that takes many writes in one round trip."""
+
+    async def put_many(self, entries: Sequence[Entry]) -> list[bool]:
+        """As `put` for each, in order. StoreRefused only if none was taken. At most `MAX_BATCH` entries."""
+
+
+async def put_many(store: AnswerStore, entries: Sequence[Entry]) -> list[bool]:
+    """All at once where the store can, else one by one."""
+    if isinstance(store, PutsMany):
+        return await store.put_many(entries)
+    return [await store.put(*entry) for entry in entries]
 
 
 def partition(key: str) -> int:
@@ -80,11 +106,43 @@ class RedisAnswerStore:
 
     async def put(self, key: str, data: bytes, ttl_s: float) -> bool:
         """One SET with its expiry, at most 1 s."""
-        ttl_ms = int(ttl_s * 1000)
-        if ttl_ms < 1 or len(data) > self.max_entry_bytes:
-            return False
-        command: Command = ("SET", redis_key(key), data, "PX", ttl_ms)
-        return await self._connection.call("set", PUT_TIMEOUT_S, command, _done)
+        (taken,) = await self.put_many([Entry(key, data, ttl_s)])
+        return taken
+
+    async def put_many(self, entries: Sequence[Entry]) -> list[bool]:
+        """A SET for each in one round trip (on a cluster one to each node), at most 1 s in all."""
+        if len(entries) > MAX_BATCH:
+            raise ValueError(f"at most {MAX_BATCH} entries at once")
+        sets = [self._set(entry) for entry in entries]
+        commands = [command for command in sets if command is not None]
+        taken = iter(await self._set_all(commands) if commands else [])
+        return [command is not None and next(taken) for command in sets]
+
+    def _set(self, entry: Entry) -> Command | None:
+        ttl_ms = int(entry.ttl_s * 1000)
+        if ttl_ms < 1 or len(entry.data) > self.max_entry_bytes:
+            return None
+        return ("SET", redis_key(entry.key), entry.data, "PX", ttl_ms)
+
+    async def _set_all(self, commands: Sequence[Command]) -> list[bool]:
+        taken: list[bool] = []
+
+        async def act(client: Any) -> None:
+            pipeline = client.pipeline(transaction=False)
+            for command in commands:
+                pipeline.execute_command(*command)
+            replies = await pipeline.execute(raise_on_error=False)
+            refusals = [reply for reply in replies if isinstance(reply, Exception)]
+            taken.extend(_all_done(replies))
+            if refusals:
+                raise refusals[0]  # counted, once for the round trip
+
+        try:
+            await self._connection.use("set", PUT_TIMEOUT_S, act)
+        except StoreRefused:
+            if not any(taken):
+                raise
+        return taken
 
     async def purge(self, scope: str | None) -> int:
         """SCAN and UNLINK in steps that never stall the server; what is stored meanwhile may stay."""
@@ -115,10 +173,13 @@ def _values(reply: Any, expected: int) -> list[bytes | None]:
     return reply
 
 
-def _done(reply: Any) -> bool:
-    if reply is not True:
-        raise BadReply
-    return True
+def _all_done(replies: list[Any]) -> list[bool]:
+    for reply in replies:
+        if isinstance(reply, Exception) and not isinstance(reply, ResponseError):
+            raise reply  # a cluster's node that is gone, among replies of the others
+        if reply is not True and not isinstance(reply, ResponseError):
+            raise BadReply
+    return [reply is True for reply in replies]
 
 
 def _nothing(reply: Any) -> None:

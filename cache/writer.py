@@ -1,27 +1,36 @@
-"""The one loop that writes answers to the store, so that no request's end can cut a write in half."""
+"""The one loop that writes answers to the store, so that no request's end can cut a write in half.
+
+It writes all that waits in one round trip: one at a time, a Redis 2 ms away takes 470 answers a second, and
+whoever has more to write falls behind a server that is well.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
 from cache.breaker import Breaker
 from cache.errors import StoreDown, StoreRefused
 from cache.patience import Patience
-from cache.store import AnswerStore
+from cache.store import MAX_BATCH, AnswerStore, Entry, put_many
 
+# What a slow line brings over within the second that a round trip may take.
+BATCH_BYTES = 4 * 1024 * 1024
 ROOM_BYTES = 64 * 1024 * 1024
 PATIENCE_S = 1.0
 
 
 @dataclass(eq=False, slots=True)
 class _Write:
-    key: str
-    data: bytes
-    ttl_s: float
+    entry: Entry
     taken: asyncio.Future[bool]
+
+    @property
+    def size(self) -> int:
+        return len(self.entry.data)
 
     def settle(self, taken: bool) -> None:
         if not self.taken.done():
@@ -54,16 +63,16 @@ class Writer:
     async def put(self, key: str, data: bytes, ttl_s: float) -> bool:
         """Whether the store took it; False at once if there is no room or the store is in trouble.
 
-        The wait in the queue has no bound of its own: it moves, or a write takes longer than a second,
-        and then everybody who waits is told. A caller that is cancelled leaves its write in the queue:
-        the answer is worth keeping.
+        The wait in the queue has no bound of its own: it moves, or a round trip takes longer than a
+        second, and then everybody who waits is told. A caller that is cancelled leaves its write in
+        the queue: the answer is worth keeping.
         """
         if not self._breaker.closed:
             return False
         if self._waiting_bytes + len(data) > self._room_bytes:
             self.overflowed += 1
             return False
-        write = _Write(key, data, ttl_s, asyncio.get_running_loop().create_future())
+        write = _Write(Entry(key, data, ttl_s), asyncio.get_running_loop().create_future())
         self._waiting.append(write)
         self._waiting_bytes += len(data)
         self._filled.set()
@@ -75,34 +84,47 @@ class Writer:
             while not self._waiting:
                 self._filled.clear()
                 await self._filled.wait()
-            write = self._waiting.popleft()
-            self._waiting_bytes -= len(write.data)
-            timer = Patience(self._patience_s, partial(self._give_up, write))
+            batch = self._take()
+            timer = Patience(self._patience_s, partial(self._give_up, batch))
             try:
-                await self._write(write)
+                await self._write(batch)
             finally:
                 timer.cancel()
+                # Also when this loop is cancelled: whoever waits is told, and never hangs.
+                _settle(batch, False)
 
     def flush(self) -> None:
         """Give up everything that waits."""
         waiting, self._waiting, self._waiting_bytes = self._waiting, deque(), 0
-        for write in waiting:
-            write.settle(False)
+        _settle(waiting, False)
 
-    def _give_up(self, write: _Write) -> None:
-        write.settle(False)
+    def _take(self) -> list[_Write]:
+        """What waits, the oldest first: at least one, and what one round trip may carry."""
+        batch: list[_Write] = []
+        room = BATCH_BYTES
+        while self._waiting and len(batch) < MAX_BATCH and (not batch or self._waiting[0].size <= room):
+            write = self._waiting.popleft()
+            self._waiting_bytes -= write.size
+            room -= write.size
+            batch.append(write)
+        return batch
+
+    def _give_up(self, batch: list[_Write]) -> None:
+        _settle(batch, False)
         self.flush()
 
-    async def _write(self, write: _Write) -> None:
+    async def _write(self, batch: list[_Write]) -> None:
         try:
-            taken = await self._store.put(write.key, write.data, write.ttl_s)
+            taken = await put_many(self._store, [write.entry for write in batch])
         except StoreRefused:
-            write.settle(False)
+            return
         except StoreDown as error:
-            write.settle(False)
             self._breaker.trip(str(error))
-        except BaseException:
-            write.settle(False)
-            raise
-        else:
-            write.settle(taken)
+            return
+        for write, kept in zip(batch, taken, strict=True):
+            write.settle(kept)
+
+
+def _settle(writes: Iterable[_Write], taken: bool) -> None:
+    for write in writes:
+        write.settle(taken)

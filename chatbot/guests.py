@@ -148,7 +148,7 @@ class Guests:
         except msgspec.MsgspecError:
             raise NotFound("There is no such chat.") from None
         record = self._record(id, known, about)
-        log = await self._log_of(id, known, about, end)
+        log = await self._log_of(id, known, about, end, record)
         broadcast: Broadcast[Chunk] = self._broadcasts.landed(about.key, log)
         record.claim = Claim(
             record.ticket, broadcast, self._timers, attached=False, on_end=lambda claim: record.freeze()
@@ -158,14 +158,16 @@ class Guests:
         record.told = end.timings or None
         return record
 
-    async def _log_of(self, id: str, known: Known, about: told.About, end: told.Ended) -> Log[Chunk]:
+    async def _log_of(
+        self, id: str, known: Known, about: told.About, end: told.Ended, record: Record
+    ) -> Log[Chunk]:
         """Its text, from wherever it is: written down, cached, or with its owner. HistoryGone without."""
         if end.events == 0:
             return _log(known.epoch, [])
         until = asyncio.get_running_loop().time() + OWNER_S
         asked = False
         while True:
-            log = await self._written(known, about)
+            log = await self._written(known, about, record)
             if log is not None:
                 return log
             if asyncio.get_running_loop().time() > until or self._relay.is_dead(known.owner):
@@ -178,7 +180,7 @@ class Guests:
             raise HistoryGone()
         return _log(known.epoch, [])
 
-    async def _written(self, known: Known, about: told.About) -> Log[Chunk] | None:
+    async def _written(self, known: Known, about: told.About, record: Record) -> Log[Chunk] | None:
         link = self._relay.flights.link
         raw = await link.do("GET", log_key(about.key, known.epoch))
         if raw is not None:
@@ -187,6 +189,8 @@ class Guests:
         answer = None if cached is None else decode(cached, about.key)
         if answer is None or known.epoch not in (0, answer.epoch):
             return None
+        if record.role is Role.CACHED and record.hit_ttl_s is None:
+            record.hit_ttl_s = answer.remaining_ttl(time.time())
         return log_of(answer)
 
     def _record(self, id: str, known: Known, about: told.About) -> Record:

@@ -96,6 +96,8 @@ class KnownRequests:
             ticket.id, told.about(record), record.role.value, epoch, self.running_ms
         )
         record.known = True
+        if record.claim.ended is not None:
+            self.ended(record)  # meanwhile
 
     def _offer(self, id: str, tell: Callable[[], Awaitable[object]]) -> None:
         while len(self._untold) >= MAX_UNTOLD:

@@ -101,7 +101,8 @@ class SharedChatManager(ChatManager):
         twin = await self._trusted_twin(asked.key, asked.request)
         if twin is not None:
             self._relay.lend(twin, asked.request.body)
-            return await self._join(twin, asked.ticket, asked.via)
+            record = await self._join(twin, asked.ticket, asked.via)
+            return await self._told(record) if record.role is Role.CACHED else record
         return await self._told(self._hit_of(asked, self._lane.peek(asked.key)))
 
     async def _by_redis(self, asked: Asked) -> Record | None:
@@ -114,8 +115,9 @@ class SharedChatManager(ChatManager):
                 for_all.append(found)
                 record = self._hit_of(asked, found)
                 asked.too_old = record is None
-                if record is not None:
-                    record.known = self._relay.up
+                if record is None or asked.request.cache.only_if_cached:
+                    return await self._told(record)
+                record.known = self._relay.up  # by the look-up itself
                 return record
             follows = self._decide(asked, found)
         if isinstance(follows, Record):
@@ -129,7 +131,6 @@ class SharedChatManager(ChatManager):
         """A hit that cost no round trip, known everywhere all the same."""
         if record is not None and record.native and self._lane.healthy:
             await self._known.admitted(record, HIT_S)
-            self._known.ended(record)
         return record
 
     def _hit_of(self, asked: Asked, sealed: SealedAnswer | None) -> Record | None:
@@ -166,6 +167,8 @@ class SharedChatManager(ChatManager):
             fresh=flight is not None and not flight.remote,
             lead=not self._broadcasts.outlook.hopeless,
             body=msgspec.json.encode(request.body) if self._relay.durable else b"",
+            hit=told.hit() if asked.via.native else b"",
+            hit_ttl_ms=self._known.retention_ms,
         )
         return await self._lane.claim(asking)
 

@@ -64,6 +64,11 @@ def about(record: Record) -> bytes:
     return _encoder.encode(said)
 
 
+def hit() -> bytes:
+    """The end of a request that the cache has answered."""
+    return _encoder.encode(Ended(Outcome.COMPLETED.value))
+
+
 def about_unborn(ticket: Ticket, key: str, route: str, *, native: bool) -> bytes:
     """Of a request whose role its own look-up decides; CacheResult follows from the role."""
     about = About(ticket.tenant, key, ticket.created_at, ticket.priority.value, native, route, "")

@@ -2,6 +2,7 @@
 -- ARGV  5 guard ms  6 mode: c read the cache, j may join, l may lead, x what I led before is void
 --       7 stake if it joins  8 most entries to replay  9 floor of a new epoch  10 durable body
 --       11 ttl of the request's record in ms ('' no record)  12 what is known of the request
+--       13 how it ends if it is a hit ('' no record of one)  14 ttl of that record in ms
 -- Gives HIT value | JOIN e o n z ph left entries | LEAD e | WAIT ms | BUSY | MISS
 local mode = ARGV[6]
 local function may(what) return string.find(mode, what, 1, true) end
@@ -15,7 +16,10 @@ end
 if may('c') then
   local value = redis.call('GET', C)
   if value then
-    remember('cached', '')
+    if ARGV[13] ~= '' then
+      redis.call('HSET', KEYS[6], 'a', ARGV[12], 'r', 'cached', 'e', '', 'o', me, 'x', ARGV[13], 'k', 1)
+      redis.call('PEXPIRE', KEYS[6], ARGV[14])
+    end
     return {'HIT', value}
   end
 end

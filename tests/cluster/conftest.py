@@ -131,9 +131,14 @@ class Launcher:
             settings["PREPARE_URL"] = hook_of(simulator)
         cluster = Cluster([], redis, simulator)
         self.clusters.append(cluster)
+        self._node_of = {id(cluster): lambda: self._node(cluster, faults, url, settings)}
         for _ in range(count):
             cluster.nodes.append(self._node(cluster, faults, url, settings))
         return cluster
+
+    def renew(self, cluster: Cluster, at: int) -> None:
+        """Another gateway in the place of one that is gone."""
+        cluster.nodes[at] = self._node_of[id(cluster)]()
 
     def _node(self, cluster: Cluster, faults: bool, url: str | None, settings: dict[str, object]) -> Node:
         proxy = None
@@ -142,7 +147,7 @@ class Launcher:
             if faults:
                 proxy = self._stack.enter_context(FaultProxy(cluster.redis.port))
                 url = f"redis://127.0.0.1:{proxy.port}"
-        options = {"LEASE_S": LEASE_S, **settings}
+        options: dict[str, Any] = {"LEASE_S": LEASE_S, **settings}
         gateway = GatewayProcess(cluster.simulator.base_url, REDIS_URL=url, **options)
         self._stack.callback(gateway.kill)
         return Node(gateway, proxy)
