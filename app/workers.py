@@ -34,6 +34,8 @@ START_S = 30.0
 HANDED_S = 5.0
 #: Beyond the drain: until a worker that hangs is killed.
 EXTRA_S = 8.0
+#: After a second Ctrl-C: until a worker that has not ended by then is killed.
+FORCED_S = 2.0
 
 
 class Workers:
@@ -55,7 +57,7 @@ class Workers:
         self._roster = Roster(supervisor)
         self._link = Link(addresses.redis, "")
         self._over = asyncio.Event()
-        self._stopping = self._forced = False
+        self._interrupted = False
         self._children = {number: self._child(number) for number in range(1, settings.web_concurrency + 1)}
 
     async def start(self, *, fresh: bool) -> bool:
@@ -82,7 +84,7 @@ class Workers:
     async def until_over(self) -> None:
         """Until told to stop, and all have ended."""
         await self._over.wait()
-        grace = 0.5 if self._forced else self._settings.drain_timeout_s + EXTRA_S
+        grace = self._settings.drain_timeout_s + EXTRA_S
         for child in self._children.values():
             child.retire()
         async with asyncio.TaskGroup() as group:
@@ -91,13 +93,17 @@ class Workers:
 
     def signalled(self, number: int) -> None:
         """SIGTERM and the first Ctrl-C drain; a second Ctrl-C ends at once."""
-        if number == signal.SIGINT and self._stopping:
-            self._forced = True
-            for child in self._children.values():
-                child.signal(signal.SIGINT)
-                child.signal(signal.SIGINT)
-        self._stopping = True
+        if number == signal.SIGINT:
+            # Each by itself: two that are pending at once are one.
+            self._signal_all(signal.SIGINT)
+            if self._interrupted:
+                asyncio.get_running_loop().call_later(FORCED_S, self._signal_all, signal.SIGKILL)
+            self._interrupted = True
         self._over.set()
+
+    def _signal_all(self, number: int) -> None:
+        for child in self._children.values():
+            child.signal(number)
 
     async def close(self) -> None:
         await self._link.close()
@@ -145,7 +151,7 @@ class Workers:
 
     def _ended(self, number: int, status: int | None) -> None:
         proc = self._roster.leave(number)
-        if proc is not None and not self._stopping:
+        if proc is not None and not self._over.is_set():
             self._roster.restarts += 1
             log.warning("a worker ended", extra={"worker": number, "status": status})
             self._supervisor.spawn("workers:bury", self._bury(proc))

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
 
 from broadcast.broadcast import Broadcast
+from broadcast.owner import Finish, Owner
 from broadcast.shown import say
-from cache.flights import Asking, Hit, Joined, Led, Refused, SharedFlights, Wait
+from cache.flights import Asking, Hit, Joined, Led, Refused, Wait
 from cache.views import Others, Pulse, View
 from upstream.chunk import Chunk
 
@@ -21,27 +20,6 @@ from upstream.chunk import Chunk
 WINDOW_S = 0.025
 #: Who leaves last is told within so long, whatever Redis does.
 IDLE_TIMEOUT_S = 0.15
-
-
-class Owner(Protocol):
-    """What a Leading asks of the relay."""
-
-    flights: SharedFlights
-
-    def eta_s(self, broadcast: Broadcast[Chunk]) -> float | None: ...
-
-    def overruled(self, leading: Leading, found: View | Hit | None) -> None:
-        """Somebody else leads, or has answered; nothing known more than that if None."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """How it ended. `value`: what the cache is to hold, for `ttl_ms`."""
-
-    how: str
-    payload: bytes
-    value: bytes = b""
-    ttl_ms: int = 0
 
 
 class Leading:
@@ -77,6 +55,7 @@ class Leading:
         self.confirming = False  #: it is being found out whether anybody elsewhere is interested
         self.syncing = False
         self.renewed_at = asyncio.get_running_loop().time() if registered else float("-inf")
+        self._unsure_until = float("-inf")
         self._owner = owner
         self._spawn = spawn
         self._dirty = False
@@ -95,11 +74,22 @@ class Leading:
         """Nothing is under way that a newcomer should wait for."""
         return self.over or self.detached or not (self.confirming or self.finish)
 
-    async def until_settled(self) -> None:
-        while not self.settled:
-            changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._changed.append(changed)
-            await changed
+    @property
+    def unsure(self) -> bool:
+        """Redis had forgotten who follows, and not all of them have said so again."""
+        return asyncio.get_running_loop().time() < self._unsure_until
+
+    def forgotten(self) -> None:
+        """Redis has lost it, or has gone back to what was before it: it is told again."""
+        self.registered = False
+        self._unsure_until = asyncio.get_running_loop().time() + self._owner.flights.lease_ms / 1000
+        self.touch()
+
+    async def until_told(self) -> None:
+        """Until something may have changed."""
+        changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._changed.append(changed)
+        await changed
 
     def touch(self) -> None:
         """There may be something that Redis does not know.
@@ -164,7 +154,17 @@ class Leading:
         if len(self.broadcast.log) or self._once:
             await self._reseed()
             return
-        asking = Asking(self.key, "", b"", 0, "", read_cache=not self.private, fresh=True, floor=self.epoch)
+        asking = Asking(
+            self.key,
+            "",
+            b"",
+            0,
+            "",
+            read_cache=not self.private,
+            fresh=True,
+            floor=self.epoch,
+            body=self._owner.body_of(self.broadcast),
+        )
         joined = await self._owner.flights.join(asking, 1.0)
         # Meanwhile text may have come: then only a claim of ours still helps.
         match joined:
@@ -228,15 +228,20 @@ class Leading:
             # There is less than we thought, or somebody has begun to follow: from there on, then.
             self.published, self.public = int(reply.detail), True
             self._dirty = True
-        elif reply.why == "GONE":
-            await self._reseed()
+        elif reply.why == "GONE" or (reply.why == "FENCED" and int(reply.detail) < self.epoch):
+            self.forgotten()
         else:
             self._lost(reply)
 
     async def _reseed(self) -> None:
         count = len(self.broadcast.log) if self.public else 0
         reply = await self._owner.flights.reseed(
-            self.key, self.epoch, self._phase(), published=self.public, chunks=self._chunks(0)[:count]
+            self.key,
+            self.epoch,
+            self._phase(),
+            published=self.public,
+            chunks=self._chunks(0)[:count],
+            body=self._owner.body_of(self.broadcast),
         )
         if reply is not None:
             self._lost(reply)
@@ -252,9 +257,8 @@ class Leading:
         """What a beat has found."""
         if self.over or self.detached or not self.registered:
             return
-        if pulse.epoch == 0:
-            self.registered = False  # Redis has lost it
-            self.touch()
+        if pulse.epoch < self.epoch:
+            self.forgotten()
         elif pulse.epoch != self.epoch or pulse.owner != me:
             self._owner.overruled(self, None)
         elif pulse.state == "live":
@@ -264,6 +268,8 @@ class Leading:
             self.heard(pulse.others)
 
     def heard(self, others: Others) -> None:
+        if self.unsure and not others.interested:
+            return
         if self.broadcast.running and not self.broadcast.remote and not self.confirming:
             self.broadcast.heard(others)
 
@@ -272,6 +278,9 @@ class Leading:
         reply = await self._owner.flights.idle(self.key, self.epoch, how, payload, IDLE_TIMEOUT_S)
         if isinstance(reply, Others):
             self.broadcast.foreign = reply
+            return False
+        if reply is not None and reply.why == "GONE":
+            self.forgotten()
             return False
         return True
 

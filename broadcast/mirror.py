@@ -14,14 +14,15 @@ import msgspec
 
 from broadcast.broadcast import Broadcast
 from broadcast.outcome import Outcome
+from broadcast.owner import error_from
 from broadcast.shown import hear
 from cache.flights import MAX_ENTRIES, SharedFlights
 from cache.views import Batch, Ending, Pulse, View
-from runtime.errors import GatewayError, LeaderLost
 from upstream.chunk import Chunk, parse_chunk
 
 #: How a broadcast ends that nobody anywhere is interested in.
 _UNWANTED = (Outcome.CANCELLED, Outcome.EXPIRED)
+
 
 _decoder = msgspec.json.Decoder(dict[str, Any])
 
@@ -61,6 +62,7 @@ class Mirror:
         self.maker = ""
         self.published = False
         self.orphan_since: float | None = None  #: Redis knows nothing of it
+        self._gap_since: float | None = None
         self.taking_over = False
         self.staked = "f"
         self.pulling = False
@@ -103,9 +105,11 @@ class Mirror:
         if view is None:
             self.orphan_since = self.orphan_since or loop.time()
             return
-        self.orphan_since = None
         if view.epoch < self.broadcast.log.epoch:
+            # Redis has gone back to what it was: as if it had forgotten.
+            self.orphan_since = self.orphan_since or loop.time()
             return
+        self.orphan_since = None
         if view.epoch > self.broadcast.log.epoch:
             # Another has taken over: what we have is void.
             self.published = False
@@ -124,24 +128,41 @@ class Mirror:
     def _apply(self, view: View) -> None:
         for entry in view.entries:
             if isinstance(entry, Ending):
-                self.ended(entry.how, entry.payload)
+                whole = entry.how != Outcome.COMPLETED or len(self.broadcast.log) == view.events
+                self.ended(entry.how if whole else Outcome.FAILED, entry.payload if whole else b"")
                 return
-            self._append(entry)
+            if not self._append(entry):
+                self._gap(ended=not view.live)
+                return
+        self._gap_since = None
         if len(view.entries) == MAX_ENTRIES:
             self._dirty = True
         elif not view.live:
             # It ended, and how is not in its log: somebody has deleted what we have not read.
             self.ended(Outcome.FAILED, b"")
 
-    def _append(self, batch: Batch) -> None:
+    def _append(self, batch: Batch) -> bool:
+        """False: there is a gap before it."""
         log = self.broadcast.log
         new = len(log) - batch.first + 1
         if new < 0:
-            self._dirty = True  # a gap: pull again from where we are
-            return
+            return False
         chunks = [parse_chunk(raw) for raw in batch.chunks[new:]]
         if chunks:
             self.broadcast.append(chunks)
+        return True
+
+    def _gap(self, *, ended: bool) -> None:
+        """What we miss has been evicted. Its maker writes it again; one that has ended does not."""
+        now = asyncio.get_running_loop().time()
+        self._gap_since = self._gap_since or now
+        if ended or now - self._gap_since > 2 * self._owner.flights.lease_ms / 1000:
+            self.ended(Outcome.FAILED, b"")
+        else:
+            self._run("relay:stake", self._ask_again)
+
+    async def _ask_again(self) -> None:
+        await self._owner.flights.stake(self.key, self.broadcast.stake)
 
     def ended(self, how: str, payload: bytes) -> None:
         """As its maker says, or as a lapsed lease makes us say."""
@@ -215,28 +236,6 @@ class Mirror:
         if any(not claim.attached for claim in self.broadcast.claims.values()):
             return True
         return not self.broadcast.readers or any(reader.cursor == 0 for reader in self.broadcast.readers)
-
-
-def error_from(payload: bytes) -> GatewayError:
-    """What is told of an end that was no success."""
-    try:
-        told = _decoder.decode(payload)
-        return GatewayError(
-            str(told["message"]),
-            code=str(told["code"]),
-            retryable=bool(told["retryable"]),
-            status=int(told["status"]) if told.get("status") else None,
-        )
-    except (msgspec.MsgspecError, KeyError, ValueError, TypeError):
-        return LeaderLost()
-
-
-def payload_of(error: GatewayError | None, reason: str | None = None) -> bytes:
-    """The counterpart of `error_from`."""
-    if error is None:
-        return msgspec.json.encode({"reason": reason} if reason else {})
-    told = {"code": error.code, "message": error.message, "retryable": error.retryable}
-    return msgspec.json.encode({**told, "status": error.status, "retry_after": error.retry_after})
 
 
 def _body(raw: bytes) -> dict[str, Any] | None:

@@ -6,21 +6,24 @@ through the inbox; a beat says everything again, so that what a hint has lost is
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import Any
+
+import msgspec
 
 from broadcast.beater import Beater
 from broadcast.broadcast import Broadcast
 from broadcast.errands import Errands
-from broadcast.leading import Finish, Leading
-from broadcast.lifecycle import Phase
+from broadcast.keeping import Keeping
+from broadcast.leading import Leading
 from broadcast.manager import BroadcastManager
-from broadcast.mirror import Mirror, payload_of
+from broadcast.mirror import Mirror
 from broadcast.outcome import Outcome
 from broadcast.overruled import Overruled
+from broadcast.owner import Finish, payload_of
 from broadcast.sealing import Sealing
 from broadcast.takeover import Takeover
+from broadcast.trust import Trust
 from cache.errors import StoreError
 from cache.flights import Hit, SharedFlights
 from cache.processes import Processes
@@ -59,19 +62,19 @@ class Relay:
         self.hints = 0  #: since the last beat
         self._table = table
         self._processes = processes
-        self._sealing = sealing
         self._supervisor = supervisor
-        self._lease_s = lease_s
         self._takeover = Takeover(self)
+        self.trust = Trust(self, lease_s)
         self._overruled = Overruled(self, supervisor)
         self.errands = Errands(flights, supervisor, self.leads, self.mirrors)
         self.beater = Beater(self, processes, lease_s)
-        self._results: dict[Leading, asyncio.Future[bool]] = {}
+        self._keeping = Keeping(sealing)
         link = flights.link
         link.listen("D", self._hint)
         link.listen("R", self._hint)
         link.listen("W", self._wanted)
         link.on_up(self.look_again)
+        link.on_down(self._told)
         processes.on_death(self._died)
 
     def lend(self, broadcast: Broadcast[Chunk], body: dict[str, Any]) -> None:
@@ -111,31 +114,9 @@ class Relay:
         mirror.saw(view)
         return mirror
 
-    def trusted(self, broadcast: Broadcast[Chunk]) -> bool:
-        """May a newcomer join it? Not a leader whose lease has run out unseen: it may have been overruled
-        while it was frozen. While Redis is away, each process trusts itself."""
-        leading = self._leading(broadcast)
-        if leading is None or not self.up:
-            return True
-        if not leading.settled:
-            return bool(broadcast.phase is Phase.SEALED)
-        if not leading.registered:
-            return True
-        return asyncio.get_running_loop().time() - leading.renewed_at < self._lease_s
-
-    async def settle(self, broadcast: Broadcast[Chunk]) -> None:
-        """Until it can be trusted, or is known not to be."""
-        leading = self._leading(broadcast)
-        if leading is None:
-            return
-        if not leading.settled:
-            await leading.until_settled()
-        elif not self.trusted(broadcast):
-            await self.beater.beat([leading])
-
     # -- Elsewhere ----------------------------------------------------------------------------
     def changed(self, broadcast: Broadcast[Chunk]) -> None:
-        leading = self._leading(broadcast)
+        leading = self.leading(broadcast)
         if leading is not None and leading.public:
             leading.publish()
 
@@ -146,8 +127,12 @@ class Relay:
             found.attended()
 
     def may_abandon(self, broadcast: Broadcast[Chunk], *, expired: bool) -> bool:
-        leading = self._leading(broadcast)
-        if leading is None or leading.detached or not leading.registered or not self.up:
+        leading = self.leading(broadcast)
+        if leading is None or leading.detached or not self.up:
+            return True
+        if leading.unsure:
+            return False  # the first beat after that judges anew
+        if not leading.registered:
             return True
         if not leading.confirming:
             leading.confirming = True
@@ -161,22 +146,20 @@ class Relay:
             del self.mirrors[broadcast.key]
             mirror.close()
             self.errands.leave(broadcast.key)
-        elif (leading := self._leading(broadcast)) is not None:
+        elif (leading := self.leading(broadcast)) is not None:
             leading.end(Finish(outcome.value, payload_of(error)))
             self._forget_if_over(leading)
 
     async def sealed(self, broadcast: Broadcast[Chunk], ttl_s: float | None) -> bool:
-        leading = self._leading(broadcast)
+        leading = self.leading(broadcast)
         if leading is None or leading.detached:
             return False
         assert broadcast.key is not None
-        value = self._sealing.keep(broadcast.key, broadcast.log, ttl_s) or b""
-        ttl_ms = round(self._sealing.ttl_s(ttl_s) * 1000)
-        stored = self._results[leading] = asyncio.get_running_loop().create_future()
-        leading.end(Finish(Outcome.COMPLETED.value, payload_of(None), value, ttl_ms))
+        stored = self._keeping.keep(leading, ttl_s)
+        self._forget_if_over(leading)
         if not self.up:
-            self._result(leading, stored=False)
-        return bool(await stored)
+            self._keeping.settle(leading, stored=False, alone=True)
+        return await stored
 
     def abdicate_all(self) -> None:
         """What others follow is theirs at once; told in the order of the calls, before any end is."""
@@ -209,9 +192,18 @@ class Relay:
             mirror.pull()
         self.beater.hurry()
 
+    def _told(self) -> None:
+        """Whoever waits for Redis need not."""
+        for leading in self.leads.values():
+            leading.tell()
+
     # -- Owner and Follower -------------------------------------------------------------------
     def eta_s(self, broadcast: Broadcast[Chunk]) -> float | None:
         return self.manager.eta_s(broadcast)
+
+    def body_of(self, broadcast: Broadcast[Chunk]) -> bytes:
+        prompt = self.manager.running.get(broadcast)
+        return msgspec.json.encode(prompt.body) if self.durable and prompt is not None else b""
 
     def is_dead(self, proc: str) -> bool:
         return proc in self._processes.dead
@@ -246,12 +238,12 @@ class Relay:
         self.led(broadcast, registered=True, private=False)
         self.manager.take_over(broadcast, epoch, body)
         mirror.close()
-        leading = self._leading(broadcast)
+        leading = self.leading(broadcast)
         if leading is not None:
             leading.publish()
 
     # -- acting -------------------------------------------------------------------------------
-    def _leading(self, broadcast: Broadcast[Chunk]) -> Leading | None:
+    def leading(self, broadcast: Broadcast[Chunk]) -> Leading | None:
         leading = self.leads.get(broadcast.key or "")
         return leading if leading is not None and leading.broadcast is broadcast else None
 
@@ -262,7 +254,7 @@ class Relay:
         self._table.leave(leading.key, leading.broadcast)
         if self.leads.get(leading.key) is leading:
             del self.leads[leading.key]
-        self._result(leading, stored=False)
+        self._keeping.settle(leading, stored=False)
 
     def _sync(self, leading: Leading) -> None:
         self._supervisor.spawn("relay:sync", self._run_sync(leading))
@@ -271,19 +263,14 @@ class Relay:
         try:
             await leading.sync()
         except StoreError:
-            self._result(leading, stored=False)  # later, perhaps; nobody waits for it
+            self._keeping.settle(leading, stored=False)  # later, perhaps; nobody waits for it
         self._forget_if_over(leading)
 
     def _forget_if_over(self, leading: Leading) -> None:
         if leading.over:
             if self.leads.get(leading.key) is leading:
                 del self.leads[leading.key]
-            self._result(leading, stored=True)
-
-    def _result(self, leading: Leading, *, stored: bool) -> None:
-        result = self._results.pop(leading, None)
-        if result is not None and not result.done():
-            result.set_result(stored)
+            self._keeping.settle(leading, stored=True)
 
     async def _confirm_idle(self, leading: Leading, *, expired: bool) -> None:
         how = Outcome.EXPIRED if expired else Outcome.CANCELLED

@@ -39,9 +39,13 @@ class Sealing:
         """Store what was accepted; True if Redis has it. `ttl_s` shortens the configured TTL only."""
         return await self._lane.store(self.answer(key, log, ttl_s))
 
-    def keep(self, key: str, log: Log[Chunk], ttl_s: float | None) -> bytes | None:
-        """As `store`, but only in this process: what is to be written, for whoever does. None: nothing."""
-        return self._lane.keep(self.answer(key, log, ttl_s))
+    def encoded(self, answer: SealedAnswer) -> bytes:
+        """What is to be written, for whoever writes it; empty: nothing."""
+        return self._lane.encoded(answer) or b""
+
+    def hold(self, answer: SealedAnswer) -> None:
+        """It is in Redis: share it in this process."""
+        self._lane.hold(answer)
 
     def answer(self, key: str, log: Log[Chunk], ttl_s: float | None) -> SealedAnswer:
         """What the cache is to hold."""

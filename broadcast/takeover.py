@@ -77,6 +77,8 @@ class Takeover:
             joined = await self._relay.flights.join(asking, 1.0)
             if isinstance(joined, Led):
                 self._relay.lead_instead(mirror, joined.epoch)
+            elif isinstance(joined, View) and joined.epoch < mirror.broadcast.log.epoch:
+                mirror.broadcast.conclude(Outcome.FAILED, LeaderLost())  # what we followed is lost
             elif isinstance(joined, View):
                 mirror.saw(joined)
         except StoreError:

@@ -169,20 +169,22 @@ class FastLane:
         Returns whether Redis took it; False at once if the cache is off or in trouble, the
         answer is too large, its TTL is over, or too many answers wait to be written.
         """
-        data = self.keep(answer)
+        data = self.encoded(answer)
         if data is None:
             return False
+        self.hold(answer)
+        self._batch.saw([data])
         return await self._writer.put(answer.key, data, answer.remaining_ttl(time.time()))
 
-    def keep(self, answer: SealedAnswer) -> bytes | None:
-        """Share it in this process at once; what Redis is to hold of it, None if it is not to be kept."""
+    def encoded(self, answer: SealedAnswer) -> bytes | None:
+        """What Redis is to hold of it; None if it is not to be kept."""
         ttl_s = answer.remaining_ttl(time.time())
         data = self._encoded(answer) if self._open and self._cached and ttl_s > 0 else None
-        if data is None or len(data) > self._store.max_entry_bytes:
-            return None
+        return data if data is not None and len(data) <= self._store.max_entry_bytes else None
+
+    def hold(self, answer: SealedAnswer) -> None:
+        """Share it in this process."""
         self._local.put(answer)
-        self._batch.saw([data])
-        return data
 
     def takes(self, size: int) -> bool:
         """Is an answer of so many bytes one that this cache keeps?"""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from cache.errors import StoreDown
+from cache.errors import StoreDown, StoreError
 from cache.link import Link
 from cache.names import fences, flight_keys, request_key
 from cache.scripts import Script
@@ -90,6 +90,7 @@ class SharedFlights:
     def __init__(self, link: Link, *, lease_s: float, guard_s: float) -> None:
         self.link = link
         self.lease_ms = round(lease_s * 1000)
+        self.guard_s = guard_s
         self._guard_ms = round(guard_s * 1000)
         self._ttl_ms = max(LINGER_MS, 4 * self.lease_ms)
 
@@ -158,10 +159,18 @@ class SharedFlights:
         return await self._run(_FINISH, key, args, _ok)
 
     async def reseed(
-        self, key: str, epoch: int, phase: bytes, *, published: bool, chunks: Sequence[bytes]
+        self,
+        key: str,
+        epoch: int,
+        phase: bytes,
+        *,
+        published: bool,
+        chunks: Sequence[bytes],
+        body: bytes = b"",
     ) -> Refused | None:
         """Say that this process leads, with all its events if they are public. Refused: FENCED, ENDED."""
-        return await self._run(_RESEED, key, (epoch, self._guard_ms, phase, int(published), *chunks), _ok)
+        args: tuple[Word, ...] = (epoch, self._guard_ms, phase, int(published), body, *chunks)
+        return await self._run(_RESEED, key, args, _ok)
 
     async def idle(
         self, key: str, epoch: int, how: str, payload: bytes, timeout_s: float
@@ -179,9 +188,16 @@ class SharedFlights:
 
     async def beat(self, number: int, flights: Sequence[tuple[str, str]]) -> list[Pulse]:
         """Of partition `number`: (key, "L<epoch>" or "F<epoch>|<stake>") → what Redis says of each."""
-        keys = [name for key, _ in flights for name in flight_keys(key)[0:3:2]]
+        keys = [name for key, _ in flights for name in flight_keys(key)[0:3]]
         args: tuple[Word, ...] = (self.link.proc, self.lease_ms, self._ttl_ms, *(said for _, said in flights))
         return _read(await self.link.run(_BEAT, keys, args), lambda reply: [_pulse(one) for one in reply])
+
+    async def push(self, proc: str, message: str) -> None:
+        """A hint to another process; a lost one costs time."""
+        try:
+            await self.link.do("PUBLISH", f"g:i:{proc}", message)
+        except StoreError:
+            return
 
     async def fence(self, guard_s: float | None = None) -> float:
         """Have a fence in every partition; seconds until all may be led in. 0 for a Redis of one's own."""

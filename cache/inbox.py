@@ -74,6 +74,7 @@ class Inbox:
                 reply = await pubsub.get_message(timeout=None)
             if reply is None or reply["type"] != "subscribe":
                 raise ValueError("not a subscription")
+            self._renew.clear()  # what was asked for has just been made
             self._on_subscribed()
             async with asyncio.TaskGroup() as group:
                 reader = group.create_task(self._read(pubsub))

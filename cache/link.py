@@ -20,7 +20,7 @@ from cache.inbox import Inbox
 from cache.patience import patience
 from cache.scripts import Script
 from cache.targets import RedisTarget, client_of, inbox_of
-from cache.wire import Call, Wire, Word
+from cache.wire import Call, Wire, Word, not_now
 from runtime.supervisor import Supervisor
 
 log = logging.getLogger("refrain.link")
@@ -31,8 +31,6 @@ MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 #: What a whole batch may take: the server answers, or it is in trouble.
 BATCH_S: Final = 1.0
 PROBE_S: Final = 0.5
-#: A server that says so cannot serve now; what it was asked has not happened.
-_NOT_NOW = ("READONLY", "LOADING", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "UNBLOCKED", "MOVED", "ASK")
 
 
 class Link:
@@ -171,7 +169,7 @@ class Link:
                     self._fail(batch, type(error).__name__)
 
     def _settle(self, call: Call, reply: Any) -> None:
-        if isinstance(reply, ResponseError) and not str(reply).startswith(_NOT_NOW):
+        if isinstance(reply, ResponseError) and not not_now(reply):
             self._on_error(call.op)
             # The type alone: a message can carry what was sent.
             call.settle(StoreRefused(f"{call.op}: {type(reply).__name__}"))

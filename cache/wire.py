@@ -10,9 +10,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 
 from cache.scripts import Script
+
+#: A server that says so cannot serve now; what it was asked has not happened.
+_NOT_NOW = ("READONLY", "LOADING", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "UNBLOCKED", "MOVED", "ASK")
+#: The same where redis-py has a class for it, and takes the word off the message.
+_NOT_NOW_KINDS = (ReadOnlyError, MovedError, AskError, ClusterDownError, TryAgainError, MasterDownError)
 
 Word = str | bytes | int
 
@@ -84,3 +99,8 @@ class Wire:
 def _with_body(call: Call) -> tuple[Word, ...]:
     assert call.script is not None
     return ("EVAL", call.script.body, *call.words[2:])
+
+
+def not_now(error: ResponseError) -> bool:
+    """The server cannot serve now; what it was asked has not happened."""
+    return isinstance(error, _NOT_NOW_KINDS) or str(error).startswith(_NOT_NOW)

@@ -12,29 +12,28 @@ from admission import Priority
 from broadcast.broadcast import Broadcast
 from broadcast.claim import Claim, ClaimTimers
 from broadcast.guest import GuestClaim
-from broadcast.log import Log
 from broadcast.manager import BroadcastManager
 from broadcast.relay import Relay
-from broadcast.sealing import log_of
-from cache.codec import decode
 from cache.errors import StoreError
-from cache.names import flight_keys, log_key
 from cache.requests import Known, SharedRequests
 from cache.views import View
 from chatbot import told
 from chatbot.known import KnownRequests
 from chatbot.record import Record, Role
 from chatbot.records import Records
+from chatbot.texts import Texts
 from chatbot.ticket import Ticket
 from processing.flights import Flights
-from runtime.errors import Conflict, HistoryGone, NotFound, StateUnavailable, WorkerLost
+from runtime.errors import Conflict, NotFound, StateUnavailable, WorkerLost
 from runtime.supervisor import Supervisor
-from upstream.chunk import Chunk, parse_chunk
+from upstream.chunk import Chunk
 
 #: Between two looks for what its owner is about to write.
 LOOK_S: Final = 0.02
 #: Its owner, if it lives, answers within so long.
 OWNER_S: Final = 1.0
+#: Between two looks whether it has told an end that was seen here.
+TOLD_S: Final = 0.25
 #: A cancel waits for it so long.
 CANCEL_S: Final = 0.2
 
@@ -64,6 +63,7 @@ class Guests:
         self._supervisor = supervisor
         self._timers = timers
         self._settle_s = settle_s
+        self._texts = Texts(relay)
         link = relay.flights.link
         link.listen("X", self._ended_elsewhere)
         link.listen("S", self._came_elsewhere)
@@ -87,11 +87,16 @@ class Guests:
             if (record := self._records.peek(id)) is not None:
                 return record
             if view is not None and view.live and view.epoch >= known.epoch:
-                return self._running(id, known, about, view)
+                broadcast = self._followed(about.key, view)
+                if broadcast is not None:
+                    return self._join(id, known, about, broadcast)
             # Its owner is about to say how it ended, or to tell Redis again; or it is gone.
             gone = self._relay.is_dead(known.owner) or asyncio.get_running_loop().time() > deadline
             if gone and not (await self._recall(id, tenant))[0].end:
-                await self._requests.ended(id, told.ended_with(WorkerLost()), self._known.retention_ms)
+                ended_well = view is not None and view.state == "completed" and view.epoch >= known.epoch
+                end = told.hit() if ended_well else told.ended_with(WorkerLost())
+                epoch = view.epoch if view is not None and ended_well else None
+                await self._requests.ended(id, end, self._known.retention_ms, epoch)
             await asyncio.sleep(LOOK_S)
 
     async def _recall(self, id: str, tenant: str) -> tuple[Known, told.About]:
@@ -105,12 +110,19 @@ class Guests:
         return known, about
 
     # -- one that runs ------------------------------------------------------------------------
-    def _running(self, id: str, known: Known, about: told.About, view: View) -> Record:
-        broadcast = self._table.find(about.key)
+    def _followed(self, key: str, view: View) -> Broadcast[Chunk] | None:
+        """What runs here or elsewhere; None if it is said to run here, and does not."""
+        if view.owner == self._relay.flights.link.proc:
+            # Never a mirror of our own: its end may be on its way to Redis.
+            leading = self._relay.leads.get(key)
+            return leading.broadcast if leading is not None and leading.epoch == view.epoch else None
+        broadcast = self._table.find(key)
         if broadcast is None or not broadcast.running or broadcast.log.epoch < view.epoch:
-            order = float("inf")
-            broadcast = self._broadcasts.follow(about.key, view.epoch, None, order)
+            broadcast = self._broadcasts.follow(key, view.epoch, None, float("inf"))
             self._relay.mirror(broadcast, view, None)
+        return broadcast
+
+    def _join(self, id: str, known: Known, about: told.About, broadcast: Broadcast[Chunk]) -> Record:
         record = self._record(id, known, about)
         claim = GuestClaim(
             record.ticket,
@@ -130,16 +142,27 @@ class Guests:
         ended = record.claim.ended
         if ended is not None and ended.error is not None and ended.error.code == WorkerLost.code:
             self._known.lost(record, told.ended_with(ended.error))
+        elif ended is not None and ended.shared:
+            self._supervisor.spawn("guest:told", self._until_told(record, told.ended(record)))
+
+    async def _until_told(self, record: Record, end: bytes) -> None:
+        """Its owner says how it has ended. One that is dead does not: then whoever has read it does."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settle_s
+        try:
+            while not self._relay.is_dead(record.owner) and loop.time() < deadline:
+                await asyncio.sleep(TOLD_S)
+                known = await self._requests.recall(record.ticket.id)
+                if known is None or known.end:
+                    return
+            epoch = record.broadcast.log.epoch
+            await self._requests.ended(record.ticket.id, end, self._known.retention_ms, epoch)
+        except StoreError:
+            return
 
     def came(self, record: Record) -> None:
         """A stream of a guest opens: its owner no longer waits for one."""
-        self._supervisor.spawn("guest:came", self._tell_owner(record.owner, f"S|{record.ticket.id}"))
-
-    async def _tell_owner(self, owner: str, message: str) -> None:
-        try:
-            await self._relay.flights.link.do("PUBLISH", f"g:i:{owner}", message)
-        except StoreError:
-            return
+        self._supervisor.spawn("guest:came", self._relay.flights.push(record.owner, f"S|{record.ticket.id}"))
 
     # -- one that has ended -------------------------------------------------------------------
     async def _ended(self, id: str, known: Known, about: told.About) -> Record:
@@ -148,7 +171,7 @@ class Guests:
         except msgspec.MsgspecError:
             raise NotFound("There is no such chat.") from None
         record = self._record(id, known, about)
-        log = await self._log_of(id, known, about, end, record)
+        log = await self._texts.log_of(known, about, end, record)
         broadcast: Broadcast[Chunk] = self._broadcasts.landed(about.key, log)
         record.claim = Claim(
             record.ticket, broadcast, self._timers, attached=False, on_end=lambda claim: record.freeze()
@@ -157,41 +180,6 @@ class Guests:
         record.claim.end(told.end_of(end, asyncio.get_running_loop().time()))
         record.told = end.timings or None
         return record
-
-    async def _log_of(
-        self, id: str, known: Known, about: told.About, end: told.Ended, record: Record
-    ) -> Log[Chunk]:
-        """Its text, from wherever it is: written down, cached, or with its owner. HistoryGone without."""
-        if end.events == 0:
-            return _log(known.epoch, [])
-        until = asyncio.get_running_loop().time() + OWNER_S
-        asked = False
-        while True:
-            log = await self._written(known, about, record)
-            if log is not None:
-                return log
-            if asyncio.get_running_loop().time() > until or self._relay.is_dead(known.owner):
-                break
-            if not asked:
-                asked = True
-                await self._tell_owner(known.owner, f"P|{id}")
-            await asyncio.sleep(LOOK_S)
-        if end.outcome == "completed":
-            raise HistoryGone()
-        return _log(known.epoch, [])
-
-    async def _written(self, known: Known, about: told.About, record: Record) -> Log[Chunk] | None:
-        link = self._relay.flights.link
-        raw = await link.do("GET", log_key(about.key, known.epoch))
-        if raw is not None:
-            return _log(known.epoch, [parse_chunk(line) for line in raw.split(b"\n") if line])
-        cached = await link.do("GET", flight_keys(about.key)[4])
-        answer = None if cached is None else decode(cached, about.key)
-        if answer is None or known.epoch not in (0, answer.epoch):
-            return None
-        if record.role is Role.CACHED and record.hit_ttl_s is None:
-            record.hit_ttl_s = answer.remaining_ttl(time.time())
-        return log_of(answer)
 
     def _record(self, id: str, known: Known, about: told.About) -> Record:
         now = asyncio.get_running_loop().time()
@@ -267,10 +255,3 @@ class Guests:
         record = self._records.peek(id)
         if record is not None and record.claim.ended is None:
             record.claim.came_elsewhere()
-
-
-def _log(epoch: int, chunks: list[Chunk]) -> Log[Chunk]:
-    log: Log[Chunk] = Log(epoch)
-    log.extend(chunks)
-    log.end()
-    return log

@@ -13,8 +13,8 @@ from chatbot.record import Record
 from chatbot.ticket import Ticket
 from runtime.errors import Conflict, NotFound
 
-#: For another process to finish an admission that it has begun.
-ADMITTING_S = 1.0
+#: Beside the guard after a loss of memory: for another process to finish an admission that it has begun.
+ADMITTING_S = 2.0
 _LOOK_S = 0.02
 
 
@@ -38,7 +38,7 @@ class OnceEverywhere:
 
         Raises Conflict if it was used for another request.
         """
-        mine, stale = f"{ticket.id}|{digest}", ""
+        mine, stale = self._claim(ticket, digest), ""
         while self._relay.up:
             try:
                 first = await self._requests.first(
@@ -48,10 +48,10 @@ class OnceEverywhere:
                 return None
             if first == mine:
                 return None
-            id, _, other = first.partition("|")
+            id, other, proc = [*first.split("|"), "", ""][:3]
             if other != digest:
                 raise Conflict("This request_id was used for another request.", param="request_id")
-            record = await self._patiently(id, ticket.tenant)
+            record = await self._patiently(id, ticket.tenant, proc)
             if record is not None:
                 return record
             stale = first  # its process died before it admitted it, or its retention is over
@@ -59,15 +59,18 @@ class OnceEverywhere:
 
     def release(self, request_id: str, ticket: Ticket, digest: str) -> None:
         """A refused submit does not consume its request_id."""
-        self._known.release(ticket.tenant, request_id, f"{ticket.id}|{digest}")
+        self._known.release(ticket.tenant, request_id, self._claim(ticket, digest))
 
-    async def _patiently(self, id: str, tenant: str) -> Record | None:
-        """The other process may still be admitting it."""
-        until = asyncio.get_running_loop().time() + ADMITTING_S
+    def _claim(self, ticket: Ticket, digest: str) -> str:
+        return f"{ticket.id}|{digest}|{self._relay.flights.link.proc}"
+
+    async def _patiently(self, id: str, tenant: str, proc: str) -> Record | None:
+        """The other process may still be admitting it; not if it is dead."""
+        until = asyncio.get_running_loop().time() + ADMITTING_S + self._relay.flights.guard_s
         while True:
             try:
                 return await self._seek(id, tenant)
             except NotFound:
-                if asyncio.get_running_loop().time() > until:
+                if asyncio.get_running_loop().time() > until or self._relay.is_dead(proc):
                     return None
             await asyncio.sleep(_LOOK_S)

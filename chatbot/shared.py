@@ -141,13 +141,13 @@ class SharedChatManager(ChatManager):
 
     async def _trusted_twin(self, key: str, request: ChatRequest) -> Broadcast[Chunk] | None:
         flight = self._flights.find(key)
-        if flight is not None and not self._relay.trusted(flight):
+        if flight is not None and not self._relay.trust.in_(flight):
             try:
-                await self._relay.settle(flight)
+                await self._relay.trust.settle(flight)
             except StoreError:
                 return self._twin(key, request)
             flight = self._flights.find(key)
-            if flight is not None and not self._relay.trusted(flight):
+            if flight is not None and not self._relay.trust.in_(flight):
                 return None
         return self._twin(key, request)
 

@@ -6,7 +6,7 @@ local m = redis.call('HMGET', M, 'e', 'o', 'st', 'n')
 if not m[1] then return {'GONE'} end
 if m[1] ~= e or m[2] ~= me then return {'FENCED', m[1]} end
 if m[3] ~= 'live' then return {'ENDED', m[3]} end
-local n = tonumber(m[4])
+local n = events(m[4])
 if first > n + 1 then return {'GAP', n} end
 n = append(e, n, first, 8)
 redis.call('HSET', M, 'n', n, 'l', now + lease, 'z', 1, 'ph', ARGV[7])

@@ -1,17 +1,19 @@
 -- All that this process leads and follows in one partition: leases renewed, news told.
--- KEYS  m1 u1 m2 u2 …   ARGV  1 this process  2 lease ms  3 ttl ms  4.. per flight: L<e> or F<e>|<stake>
+-- KEYS  m1 s1 u1 m2 s2 u2 …   ARGV  1 this process  2 lease ms  3 ttl ms  4.. per flight: L<e> or F<e>|<stake>
 -- Gives per flight: e st n left o z followers interested connected  (e '' if unknown)
 local T = redis.call('TIME')
 local now = T[1] * 1000 + math.floor(T[2] / 1000)
 local me, lease, ttl, out = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), {}
-for i = 1, #KEYS / 2 do
-  local M, U = KEYS[2 * i - 1], KEYS[2 * i]
+for i = 1, #KEYS / 3 do
+  local M, S, U = KEYS[3 * i - 2], KEYS[3 * i - 1], KEYS[3 * i]
   local role, e, flags = string.match(ARGV[3 + i], '^(.)(%d+)|?(.*)$')
   local m = redis.call('HMGET', M, 'e', 'st', 'n', 'l', 'o', 'z')
   local left = tonumber(m[4] or 0) - now
   if role == 'L' and m[1] == e and m[5] == me and m[2] == 'live' then
     redis.call('HSET', M, 'l', now + lease)
     redis.call('PEXPIRE', M, ttl)
+    redis.call('PEXPIRE', S, ttl)
+    redis.call('PEXPIRE', U, ttl)
     left = lease
   end
   if role == 'F' then

@@ -8,7 +8,7 @@ if not m[1] then return {'GONE'} end
 if m[1] ~= e or m[2] ~= me then return {'FENCED', m[1]} end
 if m[3] == how then return {'OK'} end
 if m[3] ~= 'live' then return {'ENDED', m[3]} end
-local n = tonumber(m[4])
+local n = events(m[4])
 -- Lazy: nobody else follows and nothing was published, so the log stays where it is.
 if others() > 0 or m[5] == '1' or ARGV[11] == '1' then
   if first > n + 1 then return {'GAP', n} end

@@ -72,6 +72,13 @@ local function lead(guard, floor, body)
   return e
 end
 
+-- How many events there are: none if the log itself has been evicted, whatever `n` says.
+local function events(n)
+  n = tonumber(n)
+  if n > 0 and redis.call('EXISTS', S) == 0 then return 0 end
+  return n
+end
+
 -- Chunks ARGV[at..] are events first, first + 1, …; those that are new become one entry. The new n.
 local function append(e, n, first, at)
   local fresh = {}

@@ -1,8 +1,8 @@
 -- The leader has nobody left: end, unless somebody elsewhere is interested. One step, so no newcomer is between.
 -- ARGV  5 e  6 how  7 payload
--- Gives CANCELLED | BUSY followers interested connected | FENCED e
+-- Gives CANCELLED | BUSY followers interested connected | GONE | FENCED e
 local m = redis.call('HMGET', M, 'e', 'o', 'st', 'n', 'z')
-if not m[1] then return {'CANCELLED'} end
+if not m[1] then return {'GONE'} end
 if m[1] ~= ARGV[5] or m[2] ~= me then return {'FENCED', m[1]} end
 if m[3] ~= 'live' then return {'CANCELLED'} end
 redis.call('ZREMRANGEBYSCORE', U, '-inf', now - 1)

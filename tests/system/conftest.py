@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ def start() -> Iterator[Callable[..., GatewayProcess]]:
     """`start(simulator, QUEUE_SIZE=4, …)` starts a gateway with these settings in front of it."""
     with ExitStack() as stack:
 
-        def begin(simulator: SimulatorProcess | None = None, **settings: object) -> GatewayProcess:
+        def begin(simulator: SimulatorProcess | None = None, **settings: Any) -> GatewayProcess:
             upstream = simulator.base_url if simulator else None
             gateway = GatewayProcess(upstream, **settings)
             stack.callback(gateway.kill)
