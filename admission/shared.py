@@ -26,8 +26,9 @@ _FAR_MS: Final = 10**9
 class SharedStage(Stage):
     """`capacity` is that of all processes together; `processes` is how many there are, as last known.
 
-    State beside a stage's own: which waiting tickets the leases know (`_told`), what is to be told
-    (`_let_go`, `_moved`), and how many are before each (`_ahead`).
+    State beside a stage's own: which waiting tickets the leases know (`_told`) or not (`_untold`), which of
+    those held they know (`_known`), what is to be told (`_let_go`, `_moved`), and how many are before each
+    (`_ahead`).
     """
 
     def __init__(
@@ -49,6 +50,8 @@ class SharedStage(Stage):
         self._waiting: dict[int, Admission] = {}
         self._held: dict[int, Admission] = {}
         self._told: set[int] = set()
+        self._untold: set[int] = set()
+        self._known: set[int] = set()
         self._moved: set[int] = set()
         self._let_go: set[int] = set()
         self._ahead: dict[int, int] = {}
@@ -64,14 +67,16 @@ class SharedStage(Stage):
         admission = super().admit(ticket)
         if admission.permit is None:
             self._waiting[admission.rank[1]] = admission
+            self._untold.add(admission.rank[1])
             self._stir.set()
         return admission
 
     def withdraw(self, admission: Admission) -> None:
         number = admission.rank[1]
-        known = number in self._told or number in self._held
+        known = number in self._told or number in self._known
         self._waiting.pop(number, None)
         self._held.pop(number, None)
+        self._known.discard(number)
         self._forget(number)
         if known:
             self._let_go.add(number)
@@ -111,6 +116,8 @@ class SharedStage(Stage):
         number = admission.rank[1]
         self._waiting.pop(number, None)
         self._held[number] = admission
+        if number in self._told:
+            self._known.add(number)
         self._forget(number)
         self._granted(admission)
 
@@ -122,6 +129,7 @@ class SharedStage(Stage):
 
     def _forget(self, number: int) -> None:
         self._told.discard(number)
+        self._untold.discard(number)
         self._moved.discard(number)
         self._ahead.pop(number, None)
 
@@ -160,15 +168,17 @@ class SharedStage(Stage):
         restart, self._restart = self._restart, False
         full = full or restart
         held = list(self._held) if full else []
+        numbers = self._waiting if full else self._untold | self._moved
         waiting = [
-            Waiting(number, self._order_ms(admission), number in self._moved)
-            for number, admission in self._waiting.items()
-            if full or number not in self._told or number in self._moved
+            Waiting(number, self._order_ms(self._waiting[number]), number in self._moved)
+            for number in numbers
         ]
+        self._known.update(held)
         if not (released or held or waiting):
             self._beat_at = loop.time() + self._beat_s
             return 0
         self._told.update(one.ticket for one in waiting)
+        self._untold.difference_update(one.ticket for one in waiting)
         self._moved.difference_update(one.ticket for one in waiting)
         try:
             standing = await self._leases.sync(list(released), held, waiting, restart=restart)

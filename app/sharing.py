@@ -103,6 +103,7 @@ class Sharing:
         )
         known = KnownRequests(
             requests,
+            self.processes,
             self.relay,
             records,
             self._supervisor,

@@ -73,9 +73,10 @@ class Beater:
         mirrors = [] if only else [mirror for mirror in relay.mirrors.values() if not mirror.over]
         said = {lead.key: f"L{lead.epoch}" for lead in leads}
         said |= {mirror.key: f"F{mirror.broadcast.log.epoch}|{mirror.broadcast.stake}" for mirror in mirrors}
-        for lead in relay.leads.values():
-            lead.touch()  # what is not known there yet, or has not ended there
-        heard = 0
+        if only is None:
+            for lead in list(relay.leads.values()):
+                lead.touch()  # what is not known there yet, or has not ended there
+        heard, failed = 0, False
         async with asyncio.TaskGroup() as group:
             asked_at = asyncio.get_running_loop().time()
             tasks = [
@@ -84,11 +85,14 @@ class Beater:
             ]
         for keys, task in tasks:
             pulses = task.result()
-            if pulses is None:
-                raise StoreError("beat")
-            for key, pulse in zip(keys, pulses, strict=True):
+            failed = failed or pulses is None
+            for key, pulse in zip(keys, pulses or (), strict=False):
                 heard += self._apply(key, pulse, asked_at)
-        self._listen(unannounced=heard)
+            await asyncio.sleep(0)  # thousands of broadcasts are no reason to keep everybody waiting
+        if failed:
+            raise StoreError("beat")
+        if only is None:
+            self._listen(unannounced=heard)
 
     async def _one(self, number: int, flights: list[tuple[str, str]]) -> list[Pulse] | None:
         try:

@@ -69,6 +69,7 @@ class Broadcast(Generic[E]):
         self.first_delta_at: float | None = None
         self.order = float("inf")
         self.remote = False  #: a mirror: made by another process
+        self.dismissed = False  #: a mirror: whoever was interested last has cancelled
         self.foreign = Others()  #: who follows it from other processes
         self.shown = Shown()  #: of a mirror: what its maker says of its place
         self.step: str | None = None  #: of preparation
@@ -166,6 +167,7 @@ class Broadcast(Generic[E]):
             return
         connected = self._connected or self.foreign.connected
         if self.remote:
+            self.dismissed = explicit
             self._judge_mirror()
         elif not self._interested and not self.foreign.interested:
             if self.phase is Phase.LIVE and self.driver.finish_unwatched and not explicit:
@@ -185,10 +187,10 @@ class Broadcast(Generic[E]):
         else:
             self.abandon(expired=False)
 
-    def heard(self, others: Others) -> None:
-        """How many other processes follow, and with whom."""
+    def heard(self, others: Others, *, dismissed: bool = False) -> None:
+        """How many other processes follow, and with whom. `dismissed`: the last there has cancelled."""
         self.foreign = others
-        self.judge()
+        self.judge(explicit=dismissed)
 
     def abandon(self, *, expired: bool) -> None:
         """Nobody anywhere is interested."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Container
+from collections import Counter
+from collections.abc import Awaitable, Callable, Container, Iterator
+from contextlib import contextmanager
 
 from cache.errors import StoreError
 from cache.flights import Joined, Led, SharedFlights
@@ -24,10 +26,12 @@ class Errands:
         self._supervisor = supervisor
         self._leads = leads
         self._mirrors = mirrors
+        self._asking: Counter[str] = Counter()
+        self._unleft: set[str] = set()
 
-    def leave(self, key: str) -> None:
-        """Nobody here wants it any more."""
-        self.run("relay:leave", lambda: self._leave(key))
+    def leave(self, key: str, *, dismissed: bool = False) -> None:
+        """Nobody here wants it any more. `dismissed`: the last one has said so."""
+        self.run("relay:leave", lambda: self._leave(key, dismissed=dismissed))
 
     def abdicate(self, key: str, epoch: int) -> None:
         """Whoever follows may lead at once."""
@@ -40,6 +44,20 @@ class Errands:
         elif isinstance(joined, View) and key not in self._mirrors:
             self.leave(key)
 
+    @contextmanager
+    def asking(self, key: str) -> Iterator[None]:
+        """Around asking to follow and following: what is left meanwhile must not undo it."""
+        self._asking[key] += 1
+        try:
+            yield
+        finally:
+            self._asking[key] -= 1
+            if not self._asking[key]:
+                del self._asking[key]
+                if key in self._unleft:
+                    self._unleft.discard(key)
+                    self.leave(key)
+
     def run(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
         """A task for it. Redis may fail: the next beat, a lease or the link's return makes it good."""
         self._supervisor.spawn(name, self._run(work))
@@ -50,6 +68,8 @@ class Errands:
         except StoreError:
             return
 
-    async def _leave(self, key: str) -> None:
-        if key not in self._mirrors:
-            await self._flights.stake(key, "")
+    async def _leave(self, key: str, *, dismissed: bool) -> None:
+        if self._asking[key]:
+            self._unleft.add(key)
+        elif key not in self._mirrors:
+            await self._flights.stake(key, "", dismissed=dismissed)

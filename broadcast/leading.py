@@ -56,6 +56,8 @@ class Leading:
         self.syncing = False
         self.renewed_at = asyncio.get_running_loop().time() if registered else float("-inf")
         self._unsure_until = float("-inf")
+        self.dismissed = False  #: the last who was interested elsewhere has cancelled
+        self._said = 0  #: its place in a queue
         self._owner = owner
         self._spawn = spawn
         self._dirty = False
@@ -192,7 +194,7 @@ class Leading:
 
     async def _publish(self) -> None:
         log, loop = self.broadcast.log, asyncio.get_running_loop()
-        count, asked_at = len(log), loop.time()
+        count, asked_at, self._said = len(log), loop.time(), self.broadcast.position
         reply = await self._owner.flights.append(
             self.key, self.epoch, self.published + 1, self._phase(), self._chunks(self.published)
         )
@@ -263,7 +265,7 @@ class Leading:
             self._owner.overruled(self, None)
         elif pulse.state == "live":
             self.renewed_at = asked_at
-            if pulse.others.following and not self.public:
+            if pulse.others.following and (not self.public or self._said != self.broadcast.position):
                 self.publish()
             self.heard(pulse.others)
 
@@ -271,7 +273,7 @@ class Leading:
         if self.unsure and not others.interested:
             return
         if self.broadcast.running and not self.broadcast.remote and not self.confirming:
-            self.broadcast.heard(others)
+            self.broadcast.heard(others, dismissed=self.dismissed)
 
     async def confirm_idle(self, how: str, payload: bytes) -> bool:
         """Whether the broadcast may end, since nobody anywhere is interested. Raises StoreError."""

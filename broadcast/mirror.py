@@ -64,7 +64,7 @@ class Mirror:
         self.orphan_since: float | None = None  #: Redis knows nothing of it
         self._gap_since: float | None = None
         self.taking_over = False
-        self.staked = "f"
+        self.staked = ""  #: unknown: what a mirror before this one had may still be there
         self.pulling = False
         self.staking = False
         self._owner = owner
@@ -105,12 +105,12 @@ class Mirror:
         if view is None:
             self.orphan_since = self.orphan_since or loop.time()
             return
-        if view.epoch < self.broadcast.log.epoch:
+        if view.epoch < self.broadcast.log.epoch and len(self.broadcast.log):
             # Redis has gone back to what it was: as if it had forgotten.
             self.orphan_since = self.orphan_since or loop.time()
             return
         self.orphan_since = None
-        if view.epoch > self.broadcast.log.epoch:
+        if view.epoch != self.broadcast.log.epoch:
             # Another has taken over: what we have is void.
             self.published = False
             self.broadcast.restart(view.epoch, remote=True)
@@ -220,7 +220,8 @@ class Mirror:
         try:
             while not self.over and (stake := self.broadcast.stake) != self.staked:
                 self.staked = stake
-                await self._owner.flights.stake(self.key, stake)
+                dismissed = self.broadcast.dismissed and "i" not in stake
+                await self._owner.flights.stake(self.key, stake, dismissed=dismissed)
         finally:
             self.staking = False
 

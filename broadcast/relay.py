@@ -145,7 +145,7 @@ class Relay:
         if mirror is not None and mirror.broadcast is broadcast:
             del self.mirrors[broadcast.key]
             mirror.close()
-            self.errands.leave(broadcast.key)
+            self.errands.leave(broadcast.key, dismissed=broadcast.dismissed)
         elif (leading := self.leading(broadcast)) is not None:
             leading.end(Finish(outcome.value, payload_of(error)))
             self._forget_if_over(leading)
@@ -156,6 +156,9 @@ class Relay:
             return False
         assert broadcast.key is not None
         stored = self._keeping.keep(leading, ttl_s)
+        for old in list(self._keeping.overdue()):
+            old.close()
+            self._forget_if_over(old)
         self._forget_if_over(leading)
         if not self.up:
             self._keeping.settle(leading, stored=False, alone=True)
@@ -177,8 +180,10 @@ class Relay:
             mirror.pull()
 
     def _wanted(self, message: str) -> None:
-        leading = self.leads.get(message.partition("|")[0])
+        key, _, rest = message.partition("|")
+        leading = self.leads.get(key)
         if leading is not None:
+            leading.dismissed = rest.endswith("|x")
             leading.publish()
 
     def _died(self, proc: str) -> None:
@@ -204,6 +209,10 @@ class Relay:
     def body_of(self, broadcast: Broadcast[Chunk]) -> bytes:
         prompt = self.manager.running.get(broadcast)
         return msgspec.json.encode(prompt.body) if self.durable and prompt is not None else b""
+
+    async def lives(self, proc: str) -> bool:
+        """Has it said so within a lease? Raises StoreError."""
+        return await self._processes.lives(proc)
 
     def is_dead(self, proc: str) -> bool:
         return proc in self._processes.dead
@@ -251,10 +260,12 @@ class Relay:
         """What runs here goes on for its own readers; nobody new joins it and nothing of it is kept."""
         leading.detached = True
         leading.tell()
+        if leading.registered:
+            self.errands.abdicate(leading.key, leading.epoch)  # where Redis still takes it for ours
         self._table.leave(leading.key, leading.broadcast)
         if self.leads.get(leading.key) is leading:
             del self.leads[leading.key]
-        self._keeping.settle(leading, stored=False)
+        self._keeping.over(leading, stored=False)
 
     def _sync(self, leading: Leading) -> None:
         self._supervisor.spawn("relay:sync", self._run_sync(leading))
@@ -270,7 +281,7 @@ class Relay:
         if leading.over:
             if self.leads.get(leading.key) is leading:
                 del self.leads[leading.key]
-            self._keeping.settle(leading, stored=True)
+            self._keeping.over(leading, stored=not leading.detached)
 
     async def _confirm_idle(self, leading: Leading, *, expired: bool) -> None:
         how = Outcome.EXPIRED if expired else Outcome.CANCELLED

@@ -120,9 +120,9 @@ class SharedFlights:
         """What is new after `events` events of `epoch`; all of it if there is another epoch by now."""
         return await self._run(_PULL, key, (epoch, events, MAX_ENTRIES), _pulled)
 
-    async def stake(self, key: str, stake: str) -> None:
-        """What this process wants of a flight elsewhere; "" leaves it."""
-        await self._run(_STAKE, key, (stake,), bool)
+    async def stake(self, key: str, stake: str, *, dismissed: bool = False) -> None:
+        """What this process wants of a flight elsewhere; "" leaves it. `dismissed`: by an explicit cancel."""
+        await self._run(_STAKE, key, (stake, "|x" if dismissed else ""), bool)
 
     async def append(
         self, key: str, epoch: int, first: int, phase: bytes, chunks: Sequence[bytes]

@@ -26,6 +26,8 @@ class Processes:
         self._link = link
         self._lease_ms = round(lease_s * 1000)
         self._on_death: list[Callable[[str], None]] = []
+        self._on_oblivion: list[Callable[[], None]] = []
+        self._seen = False
         self.count = 1
         self.dead: frozenset[str] = frozenset()
         link.listen("K", self._died)
@@ -34,14 +36,26 @@ class Processes:
         """`act(proc)` for each death that is news."""
         self._on_death.append(act)
 
+    def on_oblivion(self, act: Callable[[], None]) -> None:
+        """`act()` when Redis does not know this process any more: what else it knew may be gone as well."""
+        self._on_oblivion.append(act)
+
     async def beat(self) -> None:
         """Say that this process lives, hear how many do and who is dead."""
-        count, dead = await self._link.run(_ALIVE, [PROCESSES, DEAD], (self._link.proc, self._lease_ms))
+        reply = await self._link.run(_ALIVE, [PROCESSES, DEAD], (self._link.proc, self._lease_ms))
+        count, dead, known = reply
+        forgotten, self._seen = self._seen and not known, True
+        for forget in self._on_oblivion if forgotten else ():
+            forget()
         self.count = max(1, int(count))
         found = frozenset(proc.decode() for proc in dead)
         news, self.dead = found - self.dead, found
         for proc in news:
             self._tell(proc)
+
+    async def lives(self, proc: str) -> bool:
+        """Has it said so within a lease? Raises StoreError."""
+        return proc not in self.dead and await self._link.do("ZSCORE", PROCESSES, proc) is not None
 
     def _died(self, proc: str) -> None:
         if proc not in self.dead:

@@ -10,6 +10,7 @@ from cache.names import once_key, request_key
 from cache.scripts import Script
 
 _REMEMBER, _RECALL, _ENDED = Script.of("remember"), Script.of("recall"), Script.of("ended")
+_FINAL = Script.of("final")
 _ONCE, _FORGET = Script.of("once"), Script.of("forget")
 
 
@@ -53,6 +54,12 @@ class SharedRequests:
             return None
         known: bytes = end if reply[0] == b"OK" else reply[1]
         return known
+
+    async def final(self, id: str) -> bytes | None:
+        """How it has ended for good: asked before anybody is told so."""
+        reply = await self._link.run(_FINAL, [request_key(id)], ())
+        end: bytes | None = reply[0] if reply else None
+        return end
 
     async def owner_knows(self, id: str) -> bool:
         """Has its owner heard of an end that another process noted?"""

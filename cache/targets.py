@@ -35,7 +35,6 @@ _PINNED: Mapping[str, Any] = {
     **_TIMELESS,
     "retry": Retry(NoBackoff(), 0),
     "retry_on_error": [],
-    "retry_on_timeout": False,
 }
 
 
@@ -137,6 +136,6 @@ def _cluster(target: RedisTarget) -> Any:
         startup_nodes=nodes,
         max_connections=4 * target.connections,
         require_full_coverage=False,
-        cluster_error_retry_attempts=2,
+        retry=Retry(NoBackoff(), 2),
         **{**_TIMELESS, **parts.login, **parts.tls},
     )

@@ -82,22 +82,38 @@ class Guests:
             known, about = await self._recall(id, tenant)
             if known.end:
                 return await self._ended(id, known, about)
-            view = await self._relay.flights.attach(about.key, "f")
-            # Only now: another caller may have found it while we asked.
-            if (record := self._records.peek(id)) is not None:
-                return record
-            if view is not None and view.live and view.epoch >= known.epoch:
-                broadcast = self._followed(about.key, view)
-                if broadcast is not None:
-                    return self._join(id, known, about, broadcast)
+            with self._relay.errands.asking(about.key):
+                view = await self._relay.flights.attach(about.key, "f")
+                # Only now: another caller may have found it while we asked.
+                if (record := self._records.peek(id)) is not None:
+                    return record
+                if view is not None and view.live and view.epoch >= known.epoch:
+                    broadcast = self._followed(about.key, view)
+                    if broadcast is not None:
+                        return self._join(id, known, about, broadcast)
             # Its owner is about to say how it ended, or to tell Redis again; or it is gone.
-            gone = self._relay.is_dead(known.owner) or asyncio.get_running_loop().time() > deadline
-            if gone and not (await self._recall(id, tenant))[0].end:
-                ended_well = view is not None and view.state == "completed" and view.epoch >= known.epoch
-                end = told.hit() if ended_well else told.ended_with(WorkerLost())
-                epoch = view.epoch if view is not None and ended_well else None
-                await self._requests.ended(id, end, self._known.retention_ms, epoch)
+            if await self._gone(known.owner, deadline):
+                await self._end_for_it(id, tenant, known, view)
             await asyncio.sleep(LOOK_S)
+
+    async def _gone(self, owner: str, deadline: float) -> bool:
+        """Is it dead? Raises StateUnavailable if it lives and does not say what it should."""
+        if self._relay.is_dead(owner):
+            return True
+        if asyncio.get_running_loop().time() < deadline:
+            return False
+        if await self._relay.lives(owner):
+            raise StateUnavailable()
+        return True
+
+    async def _end_for_it(self, id: str, tenant: str, known: Known, view: View | None) -> None:
+        """Its owner is dead: as its flight has ended, or lost."""
+        if (await self._recall(id, tenant))[0].end:
+            return
+        if view is not None and view.state == "completed" and view.epoch >= known.epoch:
+            await self._requests.ended(id, told.hit(), self._known.retention_ms, view.epoch)
+        else:
+            await self._requests.ended(id, told.ended_with(WorkerLost()), self._known.retention_ms)
 
     async def _recall(self, id: str, tenant: str) -> tuple[Known, told.About]:
         known = await self._requests.recall(id, reading=True) if id.isascii() and len(id) == 39 else None
@@ -138,12 +154,22 @@ class Guests:
 
     def _guest_ended(self, record: Record) -> None:
         record.freeze()
-        self._records.drop(record.ticket.id)
         ended = record.claim.ended
         if ended is not None and ended.error is not None and ended.error.code == WorkerLost.code:
-            self._known.lost(record, told.ended_with(ended.error))
-        elif ended is not None and ended.shared:
+            self._supervisor.spawn("guest:lost", self._tell_lost(record, told.ended_with(ended.error)))
+            return
+        self._records.drop(record.ticket.id)
+        if ended is not None and ended.shared:
             self._supervisor.spawn("guest:told", self._until_told(record, told.ended(record)))
+
+    async def _tell_lost(self, record: Record, end: bytes) -> None:
+        """Kept until all know, or whoever asks in between would find it running."""
+        try:
+            await self._requests.ended(record.ticket.id, end, self._known.retention_ms)
+        except StoreError:
+            return
+        finally:
+            self._records.drop(record.ticket.id)
 
     async def _until_told(self, record: Record, end: bytes) -> None:
         """Its owner says how it has ended. One that is dead does not: then whoever has read it does."""
@@ -209,8 +235,14 @@ class Guests:
                 )
             except StoreError:
                 raise StateUnavailable() from None
-            self._end_as(record, end)
+            if end is None:
+                raise StateUnavailable()  # Redis has lost it, and its owner has not told it again yet
             await self._until_its_owner_knows(record)
+            try:
+                end = await self._requests.final(record.ticket.id)
+            except StoreError:
+                raise StateUnavailable() from None
+            self._end_as(record, end)
         ended = record.claim.ended
         if ended is None or ended.reason is None:
             raise Conflict("This chat has already ended.")
@@ -244,8 +276,8 @@ class Guests:
         if not raw or record.claim.ended is not None:
             return
         end = told.read_ended(raw)
-        if end.shared and end.code != WorkerLost.code:
-            return
+        if end.shared and (end.code != WorkerLost.code or not record.guest):
+            return  # with its broadcast; and whoever has it knows better than those who missed it
         if end.outcome == "cancelled":
             record.claim.cancel(end.reason or "cancelled")
         else:

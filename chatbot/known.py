@@ -13,6 +13,7 @@ from broadcast.relay import Relay
 from cache.errors import StoreError
 from cache.flights import LINGER_MS
 from cache.names import log_key
+from cache.processes import Processes
 from cache.requests import SharedRequests
 from chatbot import told
 from chatbot.record import Record, Role
@@ -21,6 +22,8 @@ from runtime.supervisor import Supervisor
 
 #: Ends that wait for Redis to come back; older ones are let go: their records' leases say "lost".
 MAX_UNTOLD = 10_000
+#: Ended requests that are told again to a Redis that has forgotten them.
+MAX_TOLD_AGAIN = 2_000
 
 
 class KnownRequests:
@@ -29,6 +32,7 @@ class KnownRequests:
     def __init__(
         self,
         requests: SharedRequests,
+        processes: Processes,
         relay: Relay,
         records: Records,
         supervisor: Supervisor,
@@ -46,6 +50,7 @@ class KnownRequests:
         link = relay.flights.link
         link.listen("P", self._wanted)
         link.on_up(self._again)
+        processes.on_oblivion(self._forgotten)
 
     def __repr__(self) -> str:
         return f"<KnownRequests {len(self._untold)} untold>"
@@ -84,11 +89,6 @@ class KnownRequests:
         self._relay.errands.leave(key)
         self._relay.errands.run("known:release", lambda: self._requests.forget(id))
 
-    def lost(self, record: Record, error: bytes) -> None:
-        """No process holds it: whoever finds that out says so for all."""
-        id = record.ticket.id
-        self._relay.errands.run("known:lost", lambda: self._end(id, error, None))
-
     # -- telling ------------------------------------------------------------------------------
     async def _remember(self, record: Record) -> None:
         ticket, epoch = record.ticket, record.broadcast.log.epoch
@@ -116,13 +116,18 @@ class KnownRequests:
         if not record.native:
             await self._requests.forget(id)
             return
-        await self._end(id, told.ended(record), record.broadcast.log.epoch)
+        end = told.ended(record)
+        found = await self._end(id, end, record.broadcast.log.epoch)
+        if found is not None and found != end and told.read_ended(found).outcome == "cancelled":
+            self._records.forget(
+                id
+            )  # somebody has been promised that it is: from here on what all know counts
         shared = record.claim.ended is not None and record.claim.ended.shared
         if self._relay.durable and shared and record.role is not Role.CACHED:
             await self._write_log(record, self.retention_ms)
 
-    async def _end(self, id: str, end: bytes, epoch: int | None) -> None:
-        await self._requests.ended(id, end, self.retention_ms, epoch)
+    async def _end(self, id: str, end: bytes, epoch: int | None) -> bytes | None:
+        return await self._requests.ended(id, end, self.retention_ms, epoch)
 
     # -- asked --------------------------------------------------------------------------------
     def _wanted(self, id: str) -> None:
@@ -136,6 +141,14 @@ class KnownRequests:
         name = log_key(record.broadcast.key or "", log.epoch)
         data = b"\n".join(chunk.raw.replace(b"\n", b" ") for chunk in record.chunks_of_all())
         await self._relay.flights.link.do("SET", name, data, "PX", ttl_ms)
+
+    def _forgotten(self) -> None:
+        """Redis has lost its memory: all that is read elsewhere by its id is told again, the newest first."""
+        for record in self._records.running():
+            record.known = record.known and record.guest
+        self._again()
+        for record in self._records.newest(MAX_TOLD_AGAIN):
+            self._offer(record.ticket.id, partial(self._remember, record))
 
     def _again(self) -> None:
         """Redis is back: what runs and was not known, and what ended unheard."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from itertools import islice
 from typing import Any
 
 from broadcast.log import Log
@@ -49,6 +50,15 @@ class Records:
 
     def running(self) -> list[Record]:
         return [record for id, record in self._records.items() if id not in self._kept]
+
+    def newest(self, count: int) -> list[Record]:
+        """Of those that are kept after their end."""
+        return [self._records[id] for id in islice(reversed(self._kept), count)]
+
+    def forget(self, id: str) -> None:
+        """A kept one that is no longer right."""
+        if id in self._kept:
+            self._drop(id)
 
     def drop(self, id: str) -> None:
         """A guest that is no longer read here."""

@@ -109,7 +109,7 @@ class SharedChatManager(ChatManager):
         """Look up, join or lead, by one round trip for all who ask the same here at the same time."""
         if self._turns.taken(asked.key):
             return await self._told(self._hit_of(asked, await self._turns.outcome(asked.key)))
-        with self._turns.mine(asked.key) as for_all:
+        with self._relay.errands.asking(asked.key), self._turns.mine(asked.key) as for_all:
             found = await self._ask(asked)
             if isinstance(found, SealedAnswer):
                 for_all.append(found)

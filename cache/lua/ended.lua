@@ -1,13 +1,12 @@
--- A request has ended: the first end stays.  KEYS 1 q
+-- A request has ended. Of several who say so the first is believed, but the process that has it has the last word:
+-- it ended there before it heard of the other end, unless somebody has been promised that one (`f`).  KEYS 1 q
 -- ARGV 1 this process 2 id 3 the end as JSON 4 ttl ms 5 epoch ('' as it was)
 -- Gives NONE | OK | ALREADY end
-local v = redis.call('HMGET', KEYS[1], 'a', 'x', 'o')
+local v = redis.call('HMGET', KEYS[1], 'a', 'x', 'o', 'f')
 if not v[1] then return {'NONE'} end
-if v[2] then
-  -- Its owner has heard: whoever ended it for others may say that it is so.
-  if v[3] == ARGV[1] then redis.call('HSET', KEYS[1], 'k', 1) end
-  return {'ALREADY', v[2]}
-end
+local mine = v[3] == ARGV[1]
+if mine then redis.call('HSET', KEYS[1], 'k', 1) end
+if v[2] and (not mine or v[4]) then return {'ALREADY', v[2]} end
 redis.call('HSET', KEYS[1], 'x', ARGV[3])
 if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'e', ARGV[5]) end
 redis.call('PEXPIRE', KEYS[1], ARGV[4])

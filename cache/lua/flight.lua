@@ -31,12 +31,12 @@ local function others()
   return follow, interested, connected
 end
 
--- This process's stake: 'f' follows, 'i' interested, '+' connected; '' none.
-local function stake(flags)
+-- This process's stake: 'f' follows, 'i' interested, '+' connected; '' none. `more`: beside what it has.
+local function stake(flags, more)
   for _, kind in ipairs({'f', 'i', '+'}) do
     local name = kind == 'f' and me or me .. kind
     if string.find(flags, kind, 1, true) then redis.call('ZADD', U, now + lease, name)
-    else redis.call('ZREM', U, name) end
+    elseif not more then redis.call('ZREM', U, name) end
   end
   if flags ~= '' then redis.call('PEXPIRE', U, ttl) end
 end

@@ -34,7 +34,7 @@ if e and m[3] == 'live' then
   end
   if o ~= me and left >= 0 then
     if not may('j') then return {'BUSY'} end
-    stake(ARGV[7])
+    stake(ARGV[7], true)
     tell(o, 'W|' .. k .. '|' .. e)
     remember('follower', e)
     return {'JOIN', e, o, n, m[6], m[7], left, redis.call('XRANGE', S, e .. '-0', '+', 'COUNT', ARGV[8])}

@@ -5,8 +5,10 @@
 local e, z, count = ARGV[5], ARGV[8], #ARGV - 9
 local m = redis.call('HMGET', M, 'e', 'o', 'st', 'n', 'l')
 if m[1] and m[1] ~= e then
+  -- What we were given while text came, and never used: our own epoch is as good.
+  local unused = m[2] == me and m[3] == 'live' and m[4] == '0'
   local lives = m[3] == 'live' and tonumber(m[5]) >= now and m[2] ~= me
-  if lives or tonumber(e) <= tonumber(m[1]) then return {'FENCED', m[1]} end
+  if lives or (not unused and tonumber(e) <= tonumber(m[1])) then return {'FENCED', m[1]} end
 end
 if m[1] == e then
   if m[2] ~= me then return {'FENCED', m[1]} end
