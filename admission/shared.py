@@ -184,6 +184,7 @@ class SharedStage(Stage):
             standing = await self._leases.sync(list(released), held, waiting, restart=restart)
         except LeasesUnavailable:
             self._let_go |= released
+            self._moved |= {one.ticket for one in waiting if one.moved} & self._waiting.keys()
             self._restart = self._restart or restart
             self._beat_at = 0.0
             self._grant()

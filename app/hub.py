@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from app.framing import framed, read
@@ -41,7 +42,9 @@ class WorkerHub:
         self._sock = sock
         self._gateway = gateway
         self._writer: asyncio.StreamWriter | None = None
-        self._asked: list[asyncio.Future[Instance]] = []
+        self._question = 0
+        self._asked: dict[int, asyncio.Future[Instance]] = {}
+        self._heard: Instance | None = None
 
     async def start(self, supervisor: Supervisor) -> None:
         reader, self._writer = await asyncio.open_unix_connection(sock=self._sock)
@@ -54,16 +57,25 @@ class WorkerHub:
 
     async def gather(self) -> Instance:
         asked: asyncio.Future[Instance] = asyncio.get_running_loop().create_future()
-        self._asked.append(asked)
-        self._send({"t": "ask"})
+        self._question += 1
+        question = self._question
+        self._asked[question] = asked
+        self._send({"t": "ask", "n": question})
         try:
             async with asyncio.timeout(ASK_S):
                 return await asked
         except TimeoutError:
-            return Instance([self._now()])  # better the truth of one than nothing
+            return self._last_heard()
         finally:
-            if asked in self._asked:
-                self._asked.remove(asked)
+            self._asked.pop(question, None)
+
+    def _last_heard(self) -> Instance:
+        """The parent is slow: what it last said, with ourselves as we are now. Counters must not go back."""
+        now = self._now()
+        if self._heard is None:
+            return Instance([now])
+        others = [replace(one, stale=True) for one in self._heard.readings if one.worker != now.worker]
+        return replace(self._heard, readings=sorted([now, *others], key=lambda one: one.worker))
 
     async def _report(self) -> None:
         while True:
@@ -82,9 +94,10 @@ class WorkerHub:
         readings = [unpacked(data) for data in message["readings"]]
         departed = unpacked(message["departed"]) if message["departed"] else None
         instance = Instance(readings or [self._now()], departed, message["restarts"])
-        asked, self._asked = self._asked, []
-        for future in asked:
-            if not future.done():
+        self._heard = instance
+        # An answer to an earlier question was true before a later one was asked.
+        for question, future in self._asked.items():
+            if question <= message["n"] and not future.done():
                 future.set_result(instance)
 
     def _now(self) -> Reading:

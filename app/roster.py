@@ -78,9 +78,9 @@ class Roster:
             line.answered = max(line.answered, message.get("id", 0))
             self._changed.set()
         elif message["t"] == "ask":
-            self._supervisor.spawn(f"roster:ask:{line.worker}", self._answer(line))
+            self._supervisor.spawn(f"roster:ask:{line.worker}", self._answer(line, message["n"]))
 
-    async def _answer(self, asker: Line) -> None:
+    async def _answer(self, asker: Line, number: int) -> None:
         self._question += 1
         question = self._question
         for line in self._lines.values():
@@ -92,7 +92,8 @@ class Roster:
                 stale = line.answered < question
                 readings.append(packed(replace(line.last, stale=True) if stale else line.last))
         departed = packed(self._departed) if self._departed else None
-        asker.send({"t": "instance", "readings": readings, "departed": departed, "restarts": self.restarts})
+        answer = {"t": "instance", "n": number, "readings": readings, "departed": departed}
+        asker.send({**answer, "restarts": self.restarts})
 
     async def _until_answered(self, question: int) -> None:
         try:

@@ -130,6 +130,9 @@ class Claim:
         if self.connections == 0:
             self._lapse_at(asyncio.get_running_loop().time() + max(self._timers.grace_s, COUNTED_S))
 
+    def send_home(self) -> None:
+        """This process ends. What was admitted here ends with it."""
+
     def withdraw(self) -> None:
         """Its client left before the request was fully admitted: a disconnect, not a wish to stop."""
         self._end_alone(Outcome.CANCELLED, reason="disconnected")

@@ -35,7 +35,7 @@ class Errands:
 
     def abdicate(self, key: str, epoch: int) -> None:
         """Whoever follows may lead at once."""
-        self.run("relay:abdicate", lambda: self._flights.abdicate(key, epoch))
+        self.run("relay:abdicate", lambda: self._abdicate(key, epoch))
 
     def unclaimed(self, key: str, joined: Joined) -> None:
         """Whoever asked for it has left while Redis answered."""
@@ -67,6 +67,10 @@ class Errands:
             await work()
         except StoreError:
             return
+
+    async def _abdicate(self, key: str, epoch: int) -> None:
+        if key not in self._leads:
+            await self._flights.abdicate(key, epoch)
 
     async def _leave(self, key: str, *, dismissed: bool) -> None:
         if self._asking[key]:

@@ -14,6 +14,7 @@ from broadcast.broadcast import Broadcast
 from broadcast.claim import Claim, ClaimTimers, Ticket
 from broadcast.lifecycle import Phase
 from broadcast.outcome import End
+from broadcast.subscription import Subscription
 
 
 class GuestClaim(Claim):
@@ -30,6 +31,7 @@ class GuestClaim(Claim):
     ) -> None:
         super().__init__(ticket, broadcast, timers, attached=False, on_end=on_end)
         self.interested = False
+        self.readers: set[Subscription[Any]] = set()
         self._came = True
         self._on_left = on_left
         # Asked for its status alone, it is kept for a moment: who asks once asks again.
@@ -41,6 +43,14 @@ class GuestClaim(Claim):
     def end(self, end: End) -> None:
         self._on_left = _nothing
         super().end(end)
+
+    def send_home(self) -> None:
+        """Its request goes on elsewhere: its readers are let go without an end, and may resume there."""
+        for reader in list(self.readers):
+            reader.close()
+        on_left, self._on_left = self._on_left, _nothing
+        on_left()
+        self.broadcast.leave(self)
 
     def _lose_interest(self) -> None:
         super()._lose_interest()

@@ -170,6 +170,8 @@ class BroadcastManager:
         """The process ends: whatever still runs gets its terminal event now."""
         self._elsewhere.abdicate_all()
         for broadcast in list(self.running):
+            for claim in list(broadcast.claims.values()):
+                claim.send_home()
             broadcast.fail(error)
 
     # -- driving ------------------------------------------------------------------------------

@@ -20,6 +20,8 @@ from cache.flights import MAX_ENTRIES, SharedFlights
 from cache.views import Batch, Ending, Pulse, View
 from upstream.chunk import Chunk, parse_chunk
 
+#: Between two looks for what a reader has seen already.
+LOOK_S = 0.02
 #: How a broadcast ends that nobody anywhere is interested in.
 _UNWANTED = (Outcome.CANCELLED, Outcome.EXPIRED)
 
@@ -171,8 +173,8 @@ class Mirror:
             # Its maker had not heard yet of who has just come here.
             self._owner.still_wanted(self)
             return
-        error = None if outcome is Outcome.COMPLETED else error_from(payload)
-        self.broadcast.conclude(outcome, error if outcome is not Outcome.CANCELLED else None)
+        error = None if outcome in (Outcome.COMPLETED, Outcome.CANCELLED) else error_from(payload)
+        self.broadcast.conclude(outcome, error)
         self._tell()
 
     # -- beats --------------------------------------------------------------------------------
@@ -198,6 +200,15 @@ class Mirror:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(waiter)
             await waiter
+
+    async def until_reached(self, epoch: int, seq: int, within_s: float) -> None:
+        """What a reader has seen may be on its way to us, or void by now."""
+        log, until = self.broadcast.log, asyncio.get_running_loop().time() + within_s
+        while not self.over and asyncio.get_running_loop().time() < until:
+            if log.epoch != epoch or seq <= log.seq:
+                return
+            self.pull()
+            await asyncio.sleep(LOOK_S)
 
     def _tell(self) -> None:
         waiting, self._waiting = self._waiting, []

@@ -18,6 +18,7 @@ from cache.codec import decode
 from cache.errors import StoreError
 from cache.flights import Hit, SharedFlights
 from cache.views import View
+from processing.flights import Flights
 from runtime.supervisor import Supervisor
 from upstream.chunk import Chunk
 
@@ -30,14 +31,13 @@ class Leads(Protocol):
 
     def detach(self, leading: Leading) -> None: ...
 
-    def claim(self, broadcast: Broadcast[Chunk]) -> None: ...
-
     def mirror(self, broadcast: Broadcast[Chunk], view: View, body: dict[str, Any] | None) -> Mirror: ...
 
 
 class Overruled:
-    def __init__(self, relay: Leads, supervisor: Supervisor) -> None:
+    def __init__(self, relay: Leads, table: Flights[Broadcast[Chunk]], supervisor: Supervisor) -> None:
         self._relay = relay
+        self._table = table
         self._supervisor = supervisor
 
     def act(self, leading: Leading, found: View | Hit | None) -> None:
@@ -56,7 +56,7 @@ class Overruled:
     def _promote(self, leading: Leading, sealed: Log[Chunk] | None) -> None:
         self._relay.detach(leading)
         if sealed is not None:
-            self._relay.claim(leading.broadcast)
+            self._table.claim(leading.key, leading.broadcast)
             self._relay.manager.promote(leading.broadcast, sealed)
 
     def _let_go(self, leading: Leading, view: View) -> None:
@@ -65,7 +65,7 @@ class Overruled:
         body = manager.running[broadcast].body
         self._relay.detach(leading)
         manager.let_go(broadcast, view.epoch)
-        self._relay.claim(broadcast)
+        self._table.claim(leading.key, broadcast)
         self._relay.mirror(broadcast, view, body).attended()
 
     async def _look(self, leading: Leading) -> None:

@@ -65,7 +65,7 @@ class Relay:
         self._supervisor = supervisor
         self._takeover = Takeover(self)
         self.trust = Trust(self, lease_s)
-        self._overruled = Overruled(self, supervisor)
+        self._overruled = Overruled(self, table, supervisor)
         self.errands = Errands(flights, supervisor, self.leads, self.mirrors)
         self.beater = Beater(self, processes, lease_s)
         self._keeping = Keeping(sealing)
@@ -220,11 +220,6 @@ class Relay:
     def overruled(self, leading: Leading, found: View | Hit | None) -> None:
         self._overruled.act(leading, found)
 
-    def claim(self, broadcast: Broadcast[Chunk]) -> None:
-        """From here on, whoever asks here finds it."""
-        assert broadcast.key is not None
-        self._table.claim(broadcast.key, broadcast)
-
     def leader_gone(self, mirror: Mirror) -> None:
         if not mirror.taking_over and not mirror.over:
             mirror.taking_over = True
@@ -274,8 +269,11 @@ class Relay:
         try:
             await leading.sync()
         except StoreError:
-            self._keeping.settle(leading, stored=False)  # later, perhaps; nobody waits for it
-        self._forget_if_over(leading)
+            return  # later, perhaps; nobody waits for it
+        finally:
+            self._forget_if_over(leading)
+            if leading.finish is not None:
+                self._keeping.settle(leading, stored=False)
 
     def _forget_if_over(self, leading: Leading) -> None:
         if leading.over:

@@ -56,8 +56,11 @@ class Inbox:
         """Read for ever; an owned loop."""
         while True:
             self._renew.clear()
+            begun = asyncio.get_running_loop().time()
             try:
                 await self._life(publisher)
+                if not self._renew.is_set() and asyncio.get_running_loop().time() - begun < _RETRY_S:
+                    await asyncio.sleep(_RETRY_S)  # accepted, and cut at once
             except Exception as error:
                 # Whatever talks there may not be Redis, and then redis-py fails in any way.
                 log.debug("no inbox", extra={"reason": type(error).__name__})

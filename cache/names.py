@@ -24,9 +24,9 @@ def request_key(id: str) -> str:
     return f"g:{{b{partition(id):02d}}}:q:{id}"
 
 
-def log_key(key: str, epoch: int) -> str:
-    """An ended log that somebody elsewhere has asked for."""
-    return f"g:{{b{partition(key):02d}}}:r:{key}:{epoch}"
+def log_key(key: str, epoch: int, own: str = "") -> str:
+    """An ended log that is asked for elsewhere. `own`: of one request that ended before the rest."""
+    return f"g:{{b{partition(key):02d}}}:r:{key}:{epoch}" + (f":{own}" if own else "")
 
 
 def once_key(tenant: str, request_id: str) -> str:

@@ -35,6 +35,7 @@ _PINNED: Mapping[str, Any] = {
     **_TIMELESS,
     "retry": Retry(NoBackoff(), 0),
     "retry_on_error": [],
+    "retry_on_timeout": False,
 }
 
 
@@ -113,6 +114,8 @@ class _Parts:
 
 def _behind_sentinels(target: RedisTarget) -> Any:
     parts = _Parts(target.url)
+    # It is off by itself, and naming it is deprecated there.
+    pinned = {name: value for name, value in _PINNED.items() if name != "retry_on_timeout"}
     if not parts.path:
         raise ValueError("the address of sentinels ends with the name of their service")
     asked = {
@@ -122,8 +125,8 @@ def _behind_sentinels(target: RedisTarget) -> Any:
     }
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
         parts.addresses(_SENTINEL_PORT),
-        sentinel_kwargs={**_PINNED, **parts.tls, **asked, "socket_connect_timeout": 0.5},
-        **{**_PINNED, **parts.tls, **parts.login, "db": int(parts.path[1]) if len(parts.path) > 1 else 0},
+        sentinel_kwargs={**pinned, **parts.tls, **asked, "socket_connect_timeout": 0.5},
+        **{**pinned, **parts.tls, **parts.login, "db": int(parts.path[1]) if len(parts.path) > 1 else 0},
     )
     most = 4 * target.connections
     return sentinel.master_for(parts.path[0], max_connections=most)

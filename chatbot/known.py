@@ -109,7 +109,8 @@ class KnownRequests:
         tell = self._untold.get(id)
         if tell is not None:
             await tell()
-            self._untold.pop(id, None)
+            if self._untold.get(id) is tell:
+                del self._untold[id]
 
     async def _tell_end(self, record: Record) -> None:
         id = record.ticket.id
@@ -133,12 +134,14 @@ class KnownRequests:
     def _wanted(self, id: str) -> None:
         """A guest elsewhere has ended with text that is only here."""
         record = self._records.peek(id)
-        if record is not None:
+        if record is not None and record.claim.ended is not None:
             self._relay.errands.run("known:log", lambda: self._write_log(record, LINGER_MS))
 
     async def _write_log(self, record: Record, ttl_ms: int) -> None:
-        log = record.broadcast.log
-        name = log_key(record.broadcast.key or "", log.epoch)
+        """What ended with the flight is there for all of it; what ended before it is a request's own."""
+        ended, log = record.claim.ended, record.broadcast.log
+        own = "" if ended is not None and ended.shared else record.ticket.id
+        name = log_key(record.broadcast.key or "", log.epoch, own)
         data = b"\n".join(chunk.raw.replace(b"\n", b" ") for chunk in record.chunks_of_all())
         await self._relay.flights.link.do("SET", name, data, "PX", ttl_ms)
 

@@ -15,6 +15,7 @@ from typing import Any
 from admission import Admission, Stage
 from broadcast.broadcast import Broadcast
 from broadcast.claim import Claim, ClaimTimers
+from broadcast.guest import GuestClaim
 from broadcast.lifecycle import Phase
 from broadcast.log import Log
 from broadcast.manager import BroadcastManager
@@ -218,12 +219,16 @@ class ChatManager:
         broadcast = record.broadcast
         broadcast.readers.add(subscription)
         counts = record.native or record.guest
+        if isinstance(record.claim, GuestClaim):
+            record.claim.readers.add(subscription)
         if counts:
             record.claim.connect()
         try:
             yield
         finally:
             broadcast.readers.discard(subscription)
+            if isinstance(record.claim, GuestClaim):
+                record.claim.readers.discard(subscription)
             if counts:
                 record.claim.disconnect()
 

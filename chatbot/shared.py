@@ -15,7 +15,6 @@ import msgspec
 
 from admission import Admission
 from broadcast.broadcast import Broadcast
-from broadcast.mirror import Mirror
 from broadcast.relay import Relay
 from cache.answer import SealedAnswer
 from cache.errors import StoreError
@@ -131,6 +130,8 @@ class SharedChatManager(ChatManager):
         """A hit that cost no round trip, known everywhere all the same."""
         if record is not None and record.native and self._lane.healthy:
             await self._known.admitted(record, HIT_S)
+            if not record.known:
+                self._known.soon(record)
         return record
 
     def _hit_of(self, asked: Asked, sealed: SealedAnswer | None) -> Record | None:
@@ -157,6 +158,9 @@ class SharedChatManager(ChatManager):
         if request.cache.only_if_cached:
             return await self._lane.lookup(asked.key)
         flight = self._flights.find(asked.key)
+        if flight is not None and flight.running and not flight.remote:
+            # Too long to be joined, and still read: another is made beside it, under a key of its own.
+            asked.key, flight = secrets.token_hex(31) + asked.key[-2:], None
         asking = Asking(
             asked.key,
             asked.ticket.id,
@@ -164,7 +168,7 @@ class SharedChatManager(ChatManager):
             self._known.running_ms,
             "fi" if asked.via.native else "fi+",
             read_cache=request.shareable and not asked.too_old,
-            fresh=flight is not None and not flight.remote,
+            fresh=asked.key in self._relay.leads or (flight is not None and not flight.remote),
             lead=not self._broadcasts.outlook.hopeless,
             body=msgspec.json.encode(request.body) if self._relay.durable else b"",
             hit=told.hit() if asked.via.native else b"",
@@ -283,17 +287,7 @@ class SharedChatManager(ChatManager):
         # A reader from here on: what it waits for may have to be made again, and is only for who listens.
         record.claim.connect()
         try:
-            await self._until_reached(mirror, cursor)
+            await mirror.until_reached(*cursor, READABLE_S + self._relay.flights.lease_ms / 1000)
             yield
         finally:
             record.claim.disconnect()
-
-    async def _until_reached(self, mirror: Mirror, cursor: tuple[int, int]) -> None:
-        """What a reader has seen may be on its way to us, or void by now."""
-        log, (epoch, seq) = mirror.broadcast.log, cursor
-        until = asyncio.get_running_loop().time() + READABLE_S + self._relay.flights.lease_ms / 1000
-        while not mirror.over and asyncio.get_running_loop().time() < until:
-            if log.epoch != epoch or seq <= log.seq:
-                return
-            mirror.pull()
-            await asyncio.sleep(0.02)

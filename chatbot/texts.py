@@ -34,8 +34,8 @@ class Texts:
         until = asyncio.get_running_loop().time() + OWNER_S
         asked = False
         while True:
-            log = await self._written(known, about, record)
-            if log is not None:
+            log = await self._written(known, about, end, record)
+            if log is not None and (not end.shared or end.events is None or len(log) >= end.events):
                 return log
             if asyncio.get_running_loop().time() > until or self._relay.is_dead(known.owner):
                 break
@@ -47,9 +47,12 @@ class Texts:
             raise HistoryGone()
         return _log(known.epoch, [])
 
-    async def _written(self, known: Known, about: told.About, record: Record) -> Log[Chunk] | None:
+    async def _written(
+        self, known: Known, about: told.About, end: told.Ended, record: Record
+    ) -> Log[Chunk] | None:
         link = self._relay.flights.link
-        raw = await link.do("GET", log_key(about.key, known.epoch))
+        own = "" if end.shared else record.ticket.id
+        raw = await link.do("GET", log_key(about.key, known.epoch, own))
         if raw is not None:
             return _log(known.epoch, [parse_chunk(line) for line in raw.split(b"\n") if line])
         cached = await link.do("GET", flight_keys(about.key)[4])

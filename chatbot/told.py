@@ -84,7 +84,7 @@ def ended(record: Record) -> bytes:
             end.shared,
             *_error(end.error),
             end.reason,
-            record.events_at_end,
+            len(record.broadcast.log) if record.events_at_end is None else record.events_at_end,
             record.timings(),
         )
     )

@@ -8,6 +8,7 @@ local mode = ARGV[6]
 local function may(what) return string.find(mode, what, 1, true) end
 local function remember(role, e)
   if ARGV[11] ~= '' then
+    redis.call('HDEL', KEYS[6], 'x', 'k') -- of a hit that was of no use
     redis.call('HSET', KEYS[6], 'a', ARGV[12], 'r', role, 'e', e, 'o', me)
     redis.call('PEXPIRE', KEYS[6], ARGV[11])
   end

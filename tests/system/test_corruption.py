@@ -25,7 +25,7 @@ MAX_ENTRY = 64 * 1024
 
 async def kept(redis: Redis, count: int) -> dict[str, bytes]:
     """As `entries`, once there are so many: `done` does not wait for the store."""
-    await eventually(lambda: redis.dbsize() == count)
+    await eventually(lambda: len(entries(redis)) == count)
     return entries(redis)
 
 
