@@ -90,7 +90,10 @@ class Guests:
                 if view is not None and view.live and view.epoch >= known.epoch:
                     broadcast = self._followed(about.key, view)
                     if broadcast is not None:
-                        return self._join(id, known, about, broadcast)
+                        record = self._join(id, known, about, broadcast)
+                        # What its owner told while we asked has found nobody here.
+                        self._supervisor.spawn("guest:end", self._hear_end(record))
+                        return record
             # Its owner is about to say how it ended, or to tell Redis again; or it is gone.
             if await self._gone(known.owner, deadline):
                 await self._end_for_it(id, tenant, known, view)

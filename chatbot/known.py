@@ -71,6 +71,12 @@ class KnownRequests:
         if record.known:
             self._offer(id, lambda: self._tell_end(record))
 
+    async def told(self, id: str, timeout_s: float) -> None:
+        """Until others know how it has ended, so that whoever was told so finds it so; not for long."""
+        until = asyncio.get_running_loop().time() + timeout_s
+        while id in self._untold and self._relay.up and asyncio.get_running_loop().time() < until:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
     def soon(self, record: Record) -> None:
         """As `admitted`, but nobody waits for it."""
         self._supervisor.spawn("known:running", self.admitted(record, 1.0))

@@ -272,7 +272,9 @@ class SharedChatManager(ChatManager):
     async def stop(self, id: str, tenant: str) -> Record:
         record = await self.seek(id, tenant)
         if not record.guest:
-            return self.cancel(id, tenant)
+            record = self.cancel(id, tenant)
+            await self._known.told(id, HIT_S)
+            return record
         await self._guests.cancel(record, CANCELLED)
         return record
 
