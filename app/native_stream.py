@@ -40,10 +40,10 @@ async def _run(
 ) -> None:
     shown: Progress | None = None
     while not subscription.closed:
-        if subscription.voided:
-            # Another process goes on, from the start: what this reader has is void.
-            data += sse.reset(subscription.log.epoch) if subscription.cursor else b""
-            subscription.rewind()
+        if subscription.released:
+            await connection.close(data)
+            return
+        data += _restart(subscription)
         ended = record.claim.ended
         if ended is not None:
             # What others get after a request's own end is not its own any more.
@@ -65,3 +65,12 @@ async def _run(
         await subscription.wait()
         # A retry or a deserted queue brings a running stream back to waiting.
         connection.waiting = connection.waiting or not record.broadcast.live
+
+
+def _restart(subscription: Subscription[Chunk]) -> bytes:
+    """Another process goes on, from the start: what this reader has is void."""
+    if not subscription.voided:
+        return b""
+    data = sse.reset(subscription.log.epoch) if subscription.cursor else b""
+    subscription.rewind()
+    return data

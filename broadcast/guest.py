@@ -47,7 +47,7 @@ class GuestClaim(Claim):
     def send_home(self) -> None:
         """Its request goes on elsewhere: its readers are let go without an end, and may resume there."""
         for reader in list(self.readers):
-            reader.close()
+            reader.release()
         on_left, self._on_left = self._on_left, _nothing
         on_left()
         self.broadcast.leave(self)

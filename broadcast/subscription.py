@@ -14,13 +14,14 @@ class Subscription(Generic[E]):
     Waking is level-triggered: a wake between two waits is not lost, and several are one.
     """
 
-    __slots__ = ("_dirty", "_epoch", "_waiter", "closed", "cursor", "log")
+    __slots__ = ("_dirty", "_epoch", "_waiter", "closed", "cursor", "log", "released")
 
     def __init__(self, log: Log[E], cursor: int = 0) -> None:
         self.log = log
         self.cursor = cursor
         self._epoch = log.epoch
         self.closed = False
+        self.released = False
         self._dirty = True
         # One future per waiter: a shared one would be cancelled for all with the first task cancelled.
         self._waiter: asyncio.Future[None] | None = None
@@ -53,6 +54,11 @@ class Subscription(Generic[E]):
         self._dirty = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def release(self) -> None:
+        """Let its reader go without an end: it may go on elsewhere."""
+        self.released = True
+        self.wake()
 
     def close(self) -> None:
         """The reader is gone: its wait ends now."""

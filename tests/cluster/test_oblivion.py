@@ -124,7 +124,7 @@ async def test_ids_are_known_again_after_a_loss_of_memory(launch: Launch) -> Non
             assert (await other.record(done))["text"] == ended.text
             cluster.simulator.release("known")
         assert reading.result().end.name == "done"
-        assert (await other.record(made["id"]))["status"] == "completed"
+        await other.until_status(made["id"], "completed")
 
 
 async def test_a_detached_answer_is_nobodys_to_end(launch: Launch) -> None:
