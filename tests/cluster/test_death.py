@@ -253,7 +253,7 @@ async def read_until_cut(client: Client, question: str) -> None:
 
 
 async def test_sigterm_lets_running_answers_finish_and_followers_go_on(launch: Launch) -> None:
-    """Cell: SIGTERM deploy: the leader drains: nothing fails, nothing is asked twice."""
+    """Row 87 and cell "SIGTERM deploy": the leader drains: nothing fails, nothing is asked twice."""
     cluster = launch(2, DRAIN_TIMEOUT_S=10)
     question = prompt("Deploy?", tps=20, tokens=40)
     async with cluster.clients_of_all() as clients:

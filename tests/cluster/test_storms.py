@@ -100,8 +100,8 @@ def four_workers() -> Iterator[tuple[GatewayProcess, SimulatorProcess]]:
 async def test_a_mixed_crowd_over_four_workers(
     four_workers: tuple[GatewayProcess, SimulatorProcess], size: int
 ) -> None:
-    """I1 to I7 over four workers: shared and lone questions, both wires, 30 % disconnects, random cancels;
-    then slots and Redis are at rest and the cap was never exceeded."""
+    """Row 99, and I1 to I7 over four workers: shared and lone questions, both wires, 30 % disconnects,
+    random cancels; then slots and Redis are at rest and the cap was never exceeded."""
     gateway, simulator = four_workers
     chance = random.Random(30)
     room = asyncio.Semaphore(64)

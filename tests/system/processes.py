@@ -15,8 +15,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 30.0
-#: `REFRAIN_TEST_WORKERS=3`: each gateway that says nothing of workers itself gets `--workers 3`.
-WORKERS = os.environ.get("REFRAIN_TEST_WORKERS", "")
+#: `TEST_WORKERS=3`: each gateway that says nothing of workers itself gets `--workers 3`.
+WORKERS = os.environ.get("TEST_WORKERS", "")
 _NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
