@@ -51,7 +51,7 @@ async def test_leaders_killed_at_random_moments(launch: Launcher, size: int) -> 
 
 @sizes(1, 10)
 async def test_rolling_restarts_under_load(launch: Launcher, size: int) -> None:
-    """Every gateway is drained and replaced, one after the other, while people ask and come back: 0 wrong,
+    """Row 94: every gateway is drained and replaced, one by one, while people ask and come back: 0 wrong,
     0 skipped, 0 doubled tokens, 0 hung streams."""
     chance, cluster = random.Random(10), launch(3, DRAIN_TIMEOUT_S=3, MAX_CONCURRENT_LLM_STREAMS=100)
     visits: list[Visit] = []
