@@ -81,6 +81,7 @@ async def instance(*, durable: bool = False) -> AsyncIterator[tuple[Redis, aioht
                 await stack.enter_async_context(server.running(Path(folder)))
             http = await stack.enter_async_context(aiohttp.ClientSession())
             with Redis(port=REDIS) as redis:
+                await answered(http, "warm", [0, 1, 2])  # every script is sent with its body once
                 await asyncio.sleep(3)
                 yield redis, http
 
