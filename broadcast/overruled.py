@@ -6,6 +6,7 @@ as good as ours; with text shown, ours goes on for its own readers alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from broadcast.broadcast import Broadcast
@@ -28,6 +29,7 @@ class Leads(Protocol):
 
     flights: SharedFlights
     manager: BroadcastManager
+    on_moved: Callable[[Broadcast[Chunk]], None]
 
     def detach(self, leading: Leading) -> None: ...
 
@@ -67,6 +69,7 @@ class Overruled:
         manager.let_go(broadcast, view.epoch)
         self._table.claim(leading.key, broadcast)
         self._relay.mirror(broadcast, view, body).attended()
+        self._relay.on_moved(broadcast)
 
     async def _look(self, leading: Leading) -> None:
         flights, broadcast = self._relay.flights, leading.broadcast

@@ -7,6 +7,7 @@ through the inbox; a beat says everything again, so that what a hint has lost is
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -60,6 +61,8 @@ class Relay:
         self.mirrors: dict[str, Mirror] = {}
         self.durable = durable
         self.hints = 0  #: since the last beat
+        #: Told of a broadcast that goes on under another's epoch: its requests' records name the old one.
+        self.on_moved: Callable[[Broadcast[Chunk]], None] = lambda broadcast: None
         self._table = table
         self._processes = processes
         self._supervisor = supervisor

@@ -46,9 +46,14 @@ class SharedRequests:
         except (ValueError, TypeError, AttributeError):
             raise StoreDown("recall: a reply that makes no sense") from None
 
-    async def ended(self, id: str, end: bytes, ttl_ms: int, epoch: int | None = None) -> bytes | None:
-        """Note an end: the first one stays and is returned. None if the request is not known."""
-        args = (self._link.proc, id, end, ttl_ms, "" if epoch is None else epoch)
+    async def ended(
+        self, id: str, end: bytes, ttl_ms: int, epoch: int | None = None, *, wish: bool = False
+    ) -> bytes | None:
+        """Note an end; what is noted is returned, None if the request is not known.
+
+        `wish`: its own process may know better, so nobody else is told before `final`.
+        """
+        args = (self._link.proc, id, end, ttl_ms, "" if epoch is None else epoch, int(wish))
         reply = await self._link.run(_ENDED, [request_key(id)], args)
         if reply[0] == b"NONE":
             return None
@@ -57,7 +62,7 @@ class SharedRequests:
 
     async def final(self, id: str) -> bytes | None:
         """How it has ended for good: asked before anybody is told so."""
-        reply = await self._link.run(_FINAL, [request_key(id)], ())
+        reply = await self._link.run(_FINAL, [request_key(id)], (id,))
         end: bytes | None = reply[0] if reply else None
         return end
 

@@ -235,6 +235,7 @@ class Guests:
                     record.ticket.id,
                     told.cancelled(reason, len(record.broadcast.log)),
                     self._known.retention_ms,
+                    wish=True,
                 )
             except StoreError:
                 raise StateUnavailable() from None

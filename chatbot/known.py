@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from broadcast.broadcast import Broadcast
 from broadcast.relay import Relay
 from cache.errors import StoreError
 from cache.flights import LINGER_MS
@@ -19,6 +20,7 @@ from chatbot import told
 from chatbot.record import Record, Role
 from chatbot.records import Records
 from runtime.supervisor import Supervisor
+from upstream.chunk import Chunk
 
 #: Ends that wait for Redis to come back; older ones are let go: their records' leases say "lost".
 MAX_UNTOLD = 10_000
@@ -51,6 +53,7 @@ class KnownRequests:
         link.listen("P", self._wanted)
         link.on_up(self._again)
         processes.on_oblivion(self._forgotten)
+        relay.on_moved = self._moved
 
     def __repr__(self) -> str:
         return f"<KnownRequests {len(self._untold)} untold>"
@@ -150,6 +153,12 @@ class KnownRequests:
         name = log_key(record.broadcast.key or "", log.epoch, own)
         data = b"\n".join(chunk.raw.replace(b"\n", b" ") for chunk in record.chunks_of_all())
         await self._relay.flights.link.do("SET", name, data, "PX", ttl_ms)
+
+    def _moved(self, broadcast: Broadcast[Chunk]) -> None:
+        for id in broadcast.claims:
+            record = self._records.peek(id)
+            if record is not None and record.native and not record.guest:
+                self._relay.errands.run("known:running", partial(self._remember, record))
 
     def _forgotten(self) -> None:
         """Redis has lost its memory: all that is read elsewhere by its id is told again, the newest first."""

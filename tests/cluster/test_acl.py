@@ -73,7 +73,14 @@ def parted() -> Iterator[Place]:
         yield as_user(url), nodes
 
 
-@pytest.mark.parametrize("place", [documented, watched, parted], ids=["one", "sentinel", "cluster"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param(documented, id="one"),
+        pytest.param(watched, id="sentinel", marks=pytest.mark.storm),
+        pytest.param(parted, id="cluster", marks=pytest.mark.storm),
+    ],
+)
 async def test_the_documented_user_may_do_all_that_is_done(
     place: Callable[[], AbstractContextManager[Place]], launch: Launch
 ) -> None:

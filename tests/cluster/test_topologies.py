@@ -31,6 +31,7 @@ def behind_sentinels() -> Iterator[tuple[str, list[RedisServer]]]:
 TOPOLOGIES = pytest.mark.parametrize("topology", [behind_sentinels, cluster], ids=["sentinel", "cluster"])
 
 
+@pytest.mark.storm
 @TOPOLOGIES
 async def test_one_call_for_all_and_a_hit_afterwards(topology: Topology, launch: Launch) -> None:
     """Flights, relay, records and cache, over keys whose scripts each stay in one slot."""

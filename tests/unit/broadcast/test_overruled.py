@@ -51,6 +51,7 @@ class Relay:
         self.body = {"q": 1}
         self.done: list[str] = []
         self.mirrored: list[tuple[Any, Any]] = []
+        self.on_moved = lambda broadcast: self.done.append("moved")
 
     def detach(self, leading: Any) -> None:
         leading.detached = True
@@ -77,7 +78,7 @@ class Relay:
         Overruled(self, self, Supervisor()).act(self.leading, found)  # type: ignore[arg-type]
 
 
-FOLLOWS = ["detach", "let go 9", "claim", "mirror", "attended"]
+FOLLOWS = ["detach", "let go 9", "claim", "mirror", "attended", "moved"]
 
 
 @pytest.mark.parametrize("found", [view(epoch=9), Hit(b"v"), None])
