@@ -107,7 +107,7 @@ class Mirror:
         if view is None:
             self.orphan_since = self.orphan_since or loop.time()
             return
-        if view.epoch < self.broadcast.log.epoch and len(self.broadcast.log):
+        if view.epoch < self.broadcast.log.epoch and (len(self.broadcast.log) or not view.live):
             # Redis has gone back to what it was: as if it had forgotten.
             self.orphan_since = self.orphan_since or loop.time()
             return
