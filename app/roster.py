@@ -19,9 +19,8 @@ PATIENCE_S: Final = 0.25
 class Line:
     """One life of one worker. `last` is its last reading, `None` before the first."""
 
-    def __init__(self, worker: int, proc: str, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, worker: int, writer: asyncio.StreamWriter) -> None:
         self.worker = worker
-        self.proc = proc
         self.writer = writer
         self.ready = asyncio.Event()
         self.last: Reading | None = None
@@ -48,16 +47,15 @@ class Roster:
         self._lines[line.worker] = line
         self._supervisor.spawn(f"roster:{line.worker}", self._listen(line, reader))
 
-    def leave(self, worker: int) -> str | None:
-        """It has ended: the proc that it was, None if it never began."""
+    def leave(self, worker: int) -> None:
+        """It has ended. What it had counted is kept."""
         line = self._lines.pop(worker, None)
         if line is None:
-            return None
+            return
         line.writer.close()
         if line.last is not None:
             self._departed = bury(self._departed, line.last)
         self._changed.set()
-        return line.proc
 
     def line(self, worker: int) -> Line | None:
         return self._lines.get(worker)

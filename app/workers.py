@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from app.framing import framed
 from app.gateway import Addresses
@@ -34,6 +35,8 @@ START_S = 30.0
 HANDED_S = 5.0
 #: Beyond the drain: until a worker that hangs is killed.
 EXTRA_S = 8.0
+#: For what a worker held that was killed at the end to be given back.
+BURY_S = 1.0
 #: After a second Ctrl-C: until a worker that has not ended by then is killed.
 FORCED_S = 2.0
 
@@ -58,6 +61,7 @@ class Workers:
         self._link = Link(addresses.redis, "")
         self._over = asyncio.Event()
         self._interrupted = False
+        self._procs: dict[int, str] = {}
         self._children = {number: self._child(number) for number in range(1, settings.web_concurrency + 1)}
 
     async def start(self, *, fresh: bool) -> bool:
@@ -106,6 +110,9 @@ class Workers:
             child.signal(number)
 
     async def close(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BURY_S):
+                await self._supervisor.until_none("workers:bury")
         await self._link.close()
 
     # -- one worker ---------------------------------------------------------------------------
@@ -125,7 +132,7 @@ class Workers:
     def _prepare(self, number: int) -> tuple[Sequence[str], Sequence[int]]:
         """A line to it, with what it has to know as the first message. Nothing secret in its arguments."""
         ours, theirs = socket.socketpair()
-        proc = new_proc()
+        proc = self._procs[number] = new_proc()
         handover = {
             "flags": self._flags,
             "proc": proc,
@@ -143,18 +150,24 @@ class Workers:
 
     async def _open(self, number: int, proc: str, sock: socket.socket) -> None:
         reader, writer = await asyncio.open_unix_connection(sock=sock)
-        self._roster.enter(Line(number, proc, writer), reader)
+        if self._procs.get(number) != proc:
+            writer.close()  # it has died already
+            return
+        self._roster.enter(Line(number, writer), reader)
 
     async def _ready(self, number: int) -> bool:
         line = self._roster.line(number)
         return line is not None and line.ready.is_set()
 
     def _ended(self, number: int, status: int | None) -> None:
-        proc = self._roster.leave(number)
-        if proc is not None and not self._over.is_set():
+        self._roster.leave(number)
+        proc = self._procs.pop(number, None)
+        if proc is None or (self._over.is_set() and status == 0):
+            return  # it never began, or has drained
+        if not self._over.is_set():
             self._roster.restarts += 1
-            log.warning("a worker ended", extra={"worker": number, "status": status})
-            self._supervisor.spawn("workers:bury", self._bury(proc))
+        log.warning("a worker ended", extra={"worker": number, "status": status})
+        self._supervisor.spawn("workers:bury", self._bury(proc))
 
     async def _bury(self, proc: str) -> None:
         s = self._settings

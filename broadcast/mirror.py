@@ -72,7 +72,6 @@ class Mirror:
         self._owner = owner
         self._run = run
         self._dirty = False
-        self._waiting: list[asyncio.Future[None]] = []
 
     def __repr__(self) -> str:
         return f"<Mirror {self.key[:12]} of {self.maker} [{len(self.broadcast.log)} events]>"
@@ -123,7 +122,6 @@ class Mirror:
         if view.live and view.phase:
             hear(self.broadcast, view.phase, loop.time())
         self._apply(view)
-        self._tell()
         if not self.over and (view.lapsed or (view.live and self._owner.is_dead(view.owner))):
             self._owner.leader_gone(self)
 
@@ -175,7 +173,6 @@ class Mirror:
             return
         error = None if outcome in (Outcome.COMPLETED, Outcome.CANCELLED) else error_from(payload)
         self.broadcast.conclude(outcome, error)
-        self._tell()
 
     # -- beats --------------------------------------------------------------------------------
     def beaten(self, pulse: Pulse) -> bool:
@@ -193,14 +190,7 @@ class Mirror:
             self._owner.leader_gone(self)
         return news and not self.pulling
 
-    # -- waiting for what its maker has --------------------------------------------------------
-    async def until_published(self) -> None:
-        """Until what the maker had when we came is here, or it has ended."""
-        while not self.published and not self.over:
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiter)
-            await waiter
-
+    # -- waiting ------------------------------------------------------------------------------
     async def until_reached(self, epoch: int, seq: int, within_s: float) -> None:
         """What a reader has seen may be on its way to us, or void by now."""
         log, until = self.broadcast.log, asyncio.get_running_loop().time() + within_s
@@ -209,16 +199,6 @@ class Mirror:
                 return
             self.pull()
             await asyncio.sleep(LOOK_S)
-
-    def _tell(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    def close(self) -> None:
-        """It has ended, or is made here from now on."""
-        self._tell()
 
     # -- the stake ----------------------------------------------------------------------------
     def attended(self) -> None:

@@ -147,7 +147,6 @@ class Relay:
         mirror = self.mirrors.get(broadcast.key)
         if mirror is not None and mirror.broadcast is broadcast:
             del self.mirrors[broadcast.key]
-            mirror.close()
             self.errands.leave(broadcast.key, dismissed=broadcast.dismissed)
         elif (leading := self.leading(broadcast)) is not None:
             leading.end(Finish(outcome.value, payload_of(error)))
@@ -244,7 +243,6 @@ class Relay:
         self.mirrors.pop(mirror.key, None)
         self.led(broadcast, registered=True, private=False)
         self.manager.take_over(broadcast, epoch, body)
-        mirror.close()
         leading = self.leading(broadcast)
         if leading is not None:
             leading.publish()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol
 
 from redis.exceptions import ResponseError
 
@@ -44,26 +44,14 @@ class AnswerStore(Protocol):
     async def put(self, key: str, data: bytes, ttl_s: float) -> bool:
         """Keep `data` for `ttl_s` seconds; False if it is too large or the TTL is nothing."""
 
+    async def put_many(self, entries: Sequence[Entry]) -> list[bool]:
+        """As `put` for each, in order. StoreRefused only if none was taken. At most `MAX_BATCH` entries."""
+
     async def purge(self, scope: str | None) -> int:
         """Forget the answers of one scope (16 hex digits), or all; how many there were."""
 
     async def ping(self) -> None:
         """Return if a look-up would be answered now."""
-
-
-@runtime_checkable
-class PutsMany(Protocol):
-    """A store that takes many writes in one round trip."""
-
-    async def put_many(self, entries: Sequence[Entry]) -> list[bool]:
-        """As `put` for each, in order. StoreRefused only if none was taken. At most `MAX_BATCH` entries."""
-
-
-async def put_many(store: AnswerStore, entries: Sequence[Entry]) -> list[bool]:
-    """All at once where the store can, else one by one."""
-    if isinstance(store, PutsMany):
-        return await store.put_many(entries)
-    return [await store.put(*entry) for entry in entries]
 
 
 def partition(key: str) -> int:

@@ -15,7 +15,7 @@ from functools import partial
 from cache.breaker import Breaker
 from cache.errors import StoreDown, StoreRefused
 from cache.patience import Patience
-from cache.store import MAX_BATCH, AnswerStore, Entry, put_many
+from cache.store import MAX_BATCH, AnswerStore, Entry
 
 # What a slow line brings over within the second that a round trip may take.
 BATCH_BYTES = 4 * 1024 * 1024
@@ -115,7 +115,7 @@ class Writer:
 
     async def _write(self, batch: list[_Write]) -> None:
         try:
-            taken = await put_many(self._store, [write.entry for write in batch])
+            taken = await self._store.put_many([write.entry for write in batch])
         except StoreRefused:
             return
         except StoreDown as error:

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from cache.store import MAX_BATCH, AnswerStore
+from cache.store import MAX_BATCH, AnswerStore, Entry
 from tests.fakes.answer_store import MemoryAnswerStore
 from tests.fakes.answers import SCOPE, key
 from tests.fakes.eventually import eventually
@@ -50,6 +50,21 @@ async def test_batch_is_bounded(store: AnswerStore) -> None:
     assert await store.get_many([key(number) for number in range(MAX_BATCH)]) == [None] * MAX_BATCH
     with pytest.raises(ValueError, match="64"):
         await store.get_many([key(number) for number in range(MAX_BATCH + 1)])
+
+
+async def test_many_are_put_as_each_would_be(store: AnswerStore) -> None:
+    """In order, each with its own verdict; at most 64."""
+    large = b"x" * (LIMIT + 1)
+    entries = [
+        Entry(key(1), b"1", 60),
+        Entry(key(2), large, 60),
+        Entry(key(3), b"3", 0),
+        Entry(key(4), b"4", 60),
+    ]
+    assert await store.put_many(entries) == [True, False, False, True]
+    assert await store.get_many([key(n) for n in range(1, 5)]) == [b"1", None, None, b"4"]
+    with pytest.raises(ValueError, match="64"):
+        await store.put_many([Entry(key(n), b"", 60) for n in range(MAX_BATCH + 1)])
 
 
 async def test_later_value_replaces_the_earlier(store: AnswerStore) -> None:

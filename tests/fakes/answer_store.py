@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from cache.errors import StoreError
-from cache.store import MAX_BATCH, SCOPE_CHARS, scope_pattern
+from cache.store import MAX_BATCH, SCOPE_CHARS, Entry, scope_pattern
 
 
 class MemoryAnswerStore:
@@ -38,6 +38,11 @@ class MemoryAnswerStore:
         await self._round_trip()
         self._values[key] = (data, asyncio.get_running_loop().time() + ttl_s)
         return True
+
+    async def put_many(self, entries: Sequence[Entry]) -> list[bool]:
+        if len(entries) > MAX_BATCH:
+            raise ValueError(f"at most {MAX_BATCH} entries at once")
+        return [await self.put(*entry) for entry in entries]
 
     async def purge(self, scope: str | None) -> int:
         scope_pattern(scope)

@@ -40,7 +40,7 @@ class Worker:
         self.number = number
         self.wire = Wire()
         self.reader = asyncio.StreamReader()
-        self.line = Line(number, f"proc-{number}", self.wire)  # type: ignore[arg-type]
+        self.line = Line(number, self.wire)  # type: ignore[arg-type]
         roster.enter(self.line, self.reader)
 
     def say(self, **message: Any) -> None:
@@ -134,14 +134,20 @@ async def test_a_death_answers_for_the_dead_and_is_counted_once() -> None:
     await settle()
     first.show(5, answering=1)
     await settle()
-    assert roster.leave(2) == "proc-2"
+    roster.leave(2)
     assert dying.wire.closed
     await settle()
     assert loop.time() == asked_at
     departed = unpacked(first.told[0]["departed"])
     assert [one.worker for one in shown(first.told[0])] == [1]
     assert (departed.stages[0].admitted, departed.stages[0].reclaimed) == (3, 3)
-    assert roster.leave(2) is None, "it has left already"
+    counted = first.told[0]["departed"]
+    roster.leave(2)  # it has left already
+    first.say(t="ask", n=2)
+    await settle()
+    first.show(5, answering=2)
+    await settle()
+    assert unpacked(first.told[1]["departed"]) == unpacked(counted), "once"
     await ended(first, dying)
 
 

@@ -220,23 +220,6 @@ async def test_the_stake_is_said_when_it_changes_and_ends_on_the_newest() -> Non
 
 
 @virtual
-async def test_who_waits_for_what_was_there_is_let_go_in_every_case() -> None:
-    """Published, ended, or made here from now on: nobody waits for ever."""
-    for end in ("published", "ended", "closed"):
-        scene = MirrorScene()
-        async with asyncio.timeout(1), asyncio.TaskGroup() as group:
-            group.create_task(scene.mirror.until_published())
-            await settle()
-            if end == "published":
-                scene.mirror.saw(view(published=True))
-            elif end == "ended":
-                scene.mirror.saw(view(COMPLETED, state="completed", published=False))
-            else:
-                scene.broadcast.remote = False
-                scene.mirror.close()
-
-
-@virtual
 async def test_an_end_for_want_of_interest_is_contradicted_by_who_has_just_come() -> None:
     """Its maker had not heard of them: with the question at hand it is made again, without it is over."""
     for body, wanted, running in (({"q": 1}, 1, True), (None, 0, False)):
