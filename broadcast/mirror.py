@@ -171,7 +171,7 @@ class Mirror:
             # Its maker had not heard yet of who has just come here.
             self._owner.still_wanted(self)
             return
-        error = None if outcome in (Outcome.COMPLETED, Outcome.CANCELLED) else error_from(payload)
+        error = None if outcome in (Outcome.COMPLETED, Outcome.CANCELLED) else error_from(payload, outcome)
         self.broadcast.conclude(outcome, error)
 
     # -- beats --------------------------------------------------------------------------------

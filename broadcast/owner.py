@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from broadcast.broadcast import Broadcast
+from broadcast.outcome import Outcome
 from cache.flights import Hit, SharedFlights
 from cache.views import View
-from runtime.errors import GatewayError, LeaderLost
+from runtime.errors import GatewayError, LeaderLost, SubscribeTimeout
 from upstream.chunk import Chunk
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ class Finish:
     ttl_ms: int = 0
 
 
-def error_from(payload: bytes) -> GatewayError:
-    """What is told of an end that was no success."""
+def error_from(payload: bytes, outcome: Outcome = Outcome.FAILED) -> GatewayError:
+    """What is told of an end that was no success; where nothing is told, what such an end means."""
     try:
         told = _decoder.decode(payload)
         return GatewayError(
@@ -52,9 +53,10 @@ def error_from(payload: bytes) -> GatewayError:
             code=str(told["code"]),
             retryable=bool(told["retryable"]),
             status=int(told["status"]) if told.get("status") else None,
+            retry_after=float(told["retry_after"]) if told.get("retry_after") else None,
         )
     except (msgspec.MsgspecError, KeyError, ValueError, TypeError):
-        return LeaderLost()
+        return SubscribeTimeout() if outcome is Outcome.EXPIRED else LeaderLost()
 
 
 def payload_of(error: GatewayError | None, reason: str | None = None) -> bytes:

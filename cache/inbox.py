@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 from redis.exceptions import RedisError
 
 from cache.errors import StoreError
+from cache.targets import close
 
 log = logging.getLogger("refrain.link")
 
@@ -130,6 +131,6 @@ async def _discard(pubsub: Any, client: Any) -> None:
             if pubsub is not None:
                 await pubsub.aclose()
             if client is not None:
-                await client.aclose()
+                await close(client)
     except (RedisError, OSError, RuntimeError, TimeoutError):
         return

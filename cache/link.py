@@ -19,7 +19,7 @@ from cache.errors import StoreDown, StoreError, StoreRefused
 from cache.inbox import Inbox
 from cache.patience import patience
 from cache.scripts import Script
-from cache.targets import RedisTarget, client_of, inbox_of
+from cache.targets import RedisTarget, client_of, close, inbox_of
 from cache.wire import Call, Wire, Word, not_now
 from runtime.supervisor import Supervisor
 
@@ -279,7 +279,7 @@ class Link:
         self._up.clear()
         try:
             async with asyncio.timeout(1.0):
-                await self._client.aclose()
+                await close(self._client)
         except (RedisError, OSError, RuntimeError, TimeoutError):
             return
 

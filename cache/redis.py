@@ -14,7 +14,7 @@ from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadin
 
 from cache.errors import StoreDown, StoreError, StoreRefused
 from cache.patience import patience
-from cache.targets import RedisTarget, client_of
+from cache.targets import RedisTarget, client_of, close
 
 T = TypeVar("T")
 Command = Sequence[str | bytes | int]
@@ -68,7 +68,7 @@ class RedisConnection:
         """Close every connection."""
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                await self._client.aclose()
+                await close(self._client)
         except (TimeoutError, OSError):
             return
 

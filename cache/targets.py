@@ -72,6 +72,14 @@ def client_of(target: RedisTarget) -> Any:
     return Redis.from_pool(BlockingConnectionPool(**options))
 
 
+async def close(client: Any) -> None:
+    """Close every connection of a client that is made here, those to its sentinels too."""
+    await client.aclose()
+    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    for sentinel in manager.sentinels if manager is not None else ():
+        await sentinel.aclose()
+
+
 async def inbox_of(target: RedisTarget, client: Any) -> Any:
     """A client for subscriptions: of a cluster any node will do, for what is published goes to all."""
     if not target.clustered:

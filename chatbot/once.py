@@ -38,7 +38,8 @@ class OnceEverywhere:
 
         Raises Conflict if it was used for another request.
         """
-        mine, stale = self._claim(ticket, digest), ""
+        mine, stale, seen, until = self._claim(ticket, digest), "", "", 0.0
+        loop = asyncio.get_running_loop()
         while self._relay.up:
             try:
                 first = await self._requests.first(
@@ -51,10 +52,16 @@ class OnceEverywhere:
             id, other, proc = [*first.split("|"), "", ""][:3]
             if other != digest:
                 raise Conflict("This request_id was used for another request.", param="request_id")
-            record = await self._patiently(id, ticket.tenant, proc)
-            if record is not None:
-                return record
-            stale = first  # its process died before it admitted it, or its retention is over
+            try:
+                return await self._seek(id, ticket.tenant)
+            except NotFound:
+                pass  # still being admitted there; or refused by now, and then the next look finds it free
+            if first != seen:
+                seen, until = first, loop.time() + ADMITTING_S + self._relay.flights.guard_s
+            if loop.time() > until or self._relay.is_dead(proc):
+                stale = first  # its process died before it admitted it, or its retention is over
+            else:
+                await asyncio.sleep(_LOOK_S)
         return None
 
     def release(self, request_id: str, ticket: Ticket, digest: str) -> None:
@@ -63,14 +70,3 @@ class OnceEverywhere:
 
     def _claim(self, ticket: Ticket, digest: str) -> str:
         return f"{ticket.id}|{digest}|{self._relay.flights.link.proc}"
-
-    async def _patiently(self, id: str, tenant: str, proc: str) -> Record | None:
-        """The other process may still be admitting it; not if it is dead."""
-        until = asyncio.get_running_loop().time() + ADMITTING_S + self._relay.flights.guard_s
-        while True:
-            try:
-                return await self._seek(id, tenant)
-            except NotFound:
-                if asyncio.get_running_loop().time() > until or self._relay.is_dead(proc):
-                    return None
-            await asyncio.sleep(_LOOK_S)

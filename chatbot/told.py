@@ -32,6 +32,7 @@ class Ended(msgspec.Struct, omit_defaults=True):
     message: str | None = None
     retryable: bool = False
     status: int | None = None
+    retry_after: float | None = None
     reason: str | None = None
     events: int | None = None
     timings: dict[str, int | None] = msgspec.field(default_factory=dict)
@@ -40,7 +41,13 @@ class Ended(msgspec.Struct, omit_defaults=True):
     def error(self) -> GatewayError | None:
         if self.code is None:
             return None
-        return GatewayError(self.message, code=self.code, retryable=self.retryable, status=self.status)
+        return GatewayError(
+            self.message,
+            code=self.code,
+            retryable=self.retryable,
+            status=self.status,
+            retry_after=self.retry_after,
+        )
 
 
 _encoder = msgspec.json.Encoder()
@@ -120,7 +127,7 @@ def cache_of(said: About, role: str) -> CacheResult:
     return {"cached": CacheResult.HIT, "follower": CacheResult.COALESCED}.get(role, CacheResult.MISS)
 
 
-def _error(error: GatewayError | None) -> tuple[str | None, str | None, bool, int | None]:
+def _error(error: GatewayError | None) -> tuple[str | None, str | None, bool, int | None, float | None]:
     if error is None:
-        return None, None, False, None
-    return error.code, error.message, error.retryable, error.status
+        return None, None, False, None, None
+    return error.code, error.message, error.retryable, error.status, error.retry_after

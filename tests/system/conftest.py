@@ -31,12 +31,15 @@ def simulate() -> Iterator[Callable[..., SimulatorProcess]]:
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., GatewayProcess]]:
+def start(request: pytest.FixtureRequest) -> Iterator[Callable[..., GatewayProcess]]:
     """`start(simulator, QUEUE_SIZE=4, …)` starts a gateway with these settings in front of it."""
+    alone = request.node.get_closest_marker("per_process") is not None
     with ExitStack() as stack:
 
         def begin(simulator: SimulatorProcess | None = None, **settings: Any) -> GatewayProcess:
             upstream = simulator.base_url if simulator else None
+            if alone and "WEB_CONCURRENCY" not in settings:
+                settings.setdefault("workers", 1)
             gateway = GatewayProcess(upstream, **settings)
             stack.callback(gateway.kill)
             return gateway

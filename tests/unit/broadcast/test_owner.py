@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from broadcast.outcome import Outcome
 from broadcast.owner import error_from, payload_of
-from runtime.errors import GatewayError, LeaderLost
+from runtime.errors import GatewayError, LeaderLost, SubscribeTimeout
 
 
 def test_an_error_crosses_unchanged() -> None:
@@ -19,3 +20,9 @@ def test_an_end_without_an_error_carries_its_reason_at_most() -> None:
     """And is not taken for an error's code by whoever reads it."""
     assert payload_of(None) == b"{}"
     assert payload_of(None, "abandoned") == b'{"reason":"abandoned"}'
+
+
+def test_what_has_ended_unwatched_says_so_everywhere() -> None:
+    """An expiry that is told without an error is nobody's loss of a leader; Retry-After is what was measured."""
+    assert error_from(payload_of(None), Outcome.EXPIRED).code == SubscribeTimeout.code
+    assert error_from(payload_of(GatewayError(retry_after=7.5))).retry_after == 7.5

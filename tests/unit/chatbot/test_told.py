@@ -52,12 +52,13 @@ async def test_a_failure_keeps_its_code_its_words_and_whether_to_retry() -> None
     """A client is told the same on every worker."""
     async with pipeline() as pipe:
         record = await pipe.ask("q")
-        record.broadcast.fail(UpstreamUnavailable("our words"))
+        record.broadcast.fail(UpstreamUnavailable("our words", retry_after=7.5))
         end = told.read_ended(told.ended(record))
         assert end.outcome == "failed"
         assert end.error is not None
         assert (end.error.code, end.error.message) == (UpstreamUnavailable.code, "our words")
         assert end.error.retryable is UpstreamUnavailable.retryable
+        assert end.error.retry_after == 7.5
 
 
 def test_ends_that_another_process_makes() -> None:
