@@ -24,7 +24,7 @@ def pipeline(instance: Instance) -> dict[str, Any]:
         "model": readings[0].model,
         "stages": [shown(stage) for stage in add_stages(readings)],
         "broadcasts": running[:LISTED],
-        "totals": totals,
+        "totals": _rounded(totals),
         "workers": [_worker(one) for one in readings],
     }
 
@@ -52,5 +52,9 @@ def _worker(one: Reading) -> dict[str, Any]:
         "stale": one.stale,
         "stages": [shown(stage) for stage in one.stages],
         "broadcasts": len(one.broadcasts),
-        "totals": one.totals,
+        "totals": _rounded(one.totals),
     }
+
+
+def _rounded(totals: dict[str, int | float]) -> dict[str, int | float]:
+    return {name: round(value, 3) for name, value in totals.items()}

@@ -22,13 +22,14 @@ class PipelineObserver:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self.totals: dict[str, int] = {
+        self.totals: dict[str, int | float] = {
             "requests": 0,
             "hits": 0,
             "joins": 0,
             "refused": 0,
             "tokens": 0,
             "tokens_saved": 0,
+            "seconds_saved": 0.0,
             **{outcome.value: 0 for outcome in Outcome},
         }
 
@@ -61,6 +62,7 @@ class PipelineObserver:
             self._metrics.ttft.observe(ttft / 1000)
         if end.outcome is Outcome.COMPLETED:
             self._count_tokens(record)
+            self._count_seconds(record)
         log.info(
             "request ended",
             extra={
@@ -86,3 +88,9 @@ class PipelineObserver:
         if record.role is not Role.LEADER:
             self.totals["tokens_saved"] += tokens
             self._metrics.tokens_saved.inc(tokens)
+
+    def _count_seconds(self, record: Record) -> None:
+        """Of LLM streams: what those who share an answer would have taken for themselves."""
+        if record.role is not Role.LEADER:
+            self.totals["seconds_saved"] += record.broadcast.log.made_s
+            self._metrics.seconds_saved.inc(record.broadcast.log.made_s)

@@ -33,7 +33,7 @@ class Reading:
     model: str
     stages: list[StageReading]
     broadcasts: list[dict[str, Any]]
-    totals: dict[str, int]
+    totals: dict[str, int | float]
     families: list[Family]
     stale: bool = False
 
@@ -127,11 +127,12 @@ def add_stages(readings: Sequence[Reading]) -> list[StageReading]:
     return [_sum_of(name, stages) for name, stages in by_name.items()]
 
 
-def add_totals(readings: Iterable[Reading]) -> dict[str, int]:
-    sums: Counter[str] = Counter()
+def add_totals(readings: Iterable[Reading]) -> dict[str, int | float]:
+    sums: dict[str, int | float] = {}
     for one in readings:
-        sums.update(one.totals)
-    return dict(sums)
+        for name, value in one.totals.items():
+            sums[name] = sums.get(name, 0) + value
+    return sums
 
 
 def _sum_of(name: str, stages: list[StageReading]) -> StageReading:

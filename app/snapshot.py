@@ -73,7 +73,7 @@ def broadcasts(gateway: Gateway, now: float) -> list[dict[str, Any]]:
     ]
 
 
-def totals(gateway: Gateway) -> dict[str, int]:
+def totals(gateway: Gateway) -> dict[str, int | float]:
     lane = gateway.lane.stats()
     return {
         **gateway.observer.totals,

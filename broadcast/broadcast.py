@@ -269,6 +269,8 @@ class Broadcast(Generic[E]):
         self.entered_at[self.phase] = now
         self.end = End(outcome, now, shared=True, error=error)
         self.log.end()
+        if signal is Signal.COMPLETE and not self.log.made_s:
+            self.log.made_s = now - self.entered_at[Phase.LIVE]
         claims, self.claims = list(self.claims.values()), {}
         try:
             # The driver first: whoever reacts to a claim's end must find the key free and the work stopped.

@@ -36,6 +36,7 @@ class Log(Generic[E]):
         self.events: list[E] = []
         self.size = 0
         self.ended = False
+        self.made_s = 0.0  #: how long the model took for it, once it is complete
         self._max_bytes = max_bytes
         self._content_at: list[int] = []  # seq - 1 → index of that event
         self._forms: dict[Form[E], list[bytes]] = {}
@@ -77,7 +78,7 @@ class Log(Generic[E]):
         """What it held is void: its maker is gone, and another answer begins. Readers see `epoch` change."""
         # New lists: whoever has kept the old ones, for a request that ended with them, keeps its text.
         self.events, self._content_at, self._forms = [], [], {}
-        self.epoch, self.size, self.ended, self._whole = epoch, 0, False, None
+        self.epoch, self.size, self.ended, self._whole, self.made_s = epoch, 0, False, None, 0.0
 
     def index_after(self, seq: int) -> int:
         """The cursor of a reader that has seen everything up to `seq` (0 ≤ seq ≤ self.seq)."""

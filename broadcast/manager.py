@@ -138,6 +138,7 @@ class BroadcastManager:
         """Its answer is in the cache by now: served first, taken out of its queue second."""
         self.let_go(broadcast, log.epoch)
         broadcast.append(log.events)
+        broadcast.log.made_s = log.made_s
         broadcast.conclude(Outcome.COMPLETED, None)
 
     def begin(self, broadcast: Broadcast[Chunk]) -> None:

@@ -59,6 +59,7 @@ class Sealing:
             completion=log.whole(completion),
             prompt_tokens=_count(usage.get("prompt_tokens")),
             completion_tokens=_count(usage.get("completion_tokens")),
+            made_s=log.made_s,
         )
 
 
@@ -78,6 +79,7 @@ def log_of(answer: SealedAnswer) -> Log[Chunk] | None:
         log = answer.views["log"] = Log(answer.epoch)
         log.extend(chunks)
         log.end()
+        log.made_s = answer.made_s
         log.preset(answer.completion)
     return log
 

@@ -23,6 +23,8 @@ class SealedAnswer:
     """The folded chat.completion object, JSON on one line."""
     prompt_tokens: int
     completion_tokens: int
+    made_s: float = 0.0
+    """Seconds of an LLM stream that it took."""
     views: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """What readers have made of it, kept so that the next one need not: no part of the answer."""
 

@@ -20,7 +20,7 @@ import msgspec
 
 from cache.answer import SealedAnswer
 
-MAGIC = b"RFA\x01"
+MAGIC = b"RFA\x02"
 MAX_BYTES = 64 * 1024 * 1024
 _DIGEST_BYTES = 16
 _BODY_AT = len(MAGIC) + _DIGEST_BYTES
@@ -35,6 +35,7 @@ class _Header(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     prompt_tokens: int
     completion_tokens: int
     chunks: int
+    made_s: float
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -75,6 +76,7 @@ def _encode_header(answer: SealedAnswer) -> bytes:
         prompt_tokens=answer.prompt_tokens,
         completion_tokens=answer.completion_tokens,
         chunks=len(answer.chunks),
+        made_s=answer.made_s,
     )
     if not _plausible(header):
         raise ValueError("a number of the answer is negative or not finite")
@@ -93,7 +95,7 @@ def _decode_header(data: memoryview) -> _Header | None:
 
 
 def _plausible(header: _Header) -> bool:
-    times = (header.stored_at, header.ttl_s)
+    times = (header.stored_at, header.ttl_s, header.made_s)
     counts = (header.epoch, header.prompt_tokens, header.completion_tokens, header.chunks)
     return all(math.isfinite(time) and time >= 0 for time in times) and min(counts) >= 0
 
@@ -108,6 +110,7 @@ def _sealed(header: _Header, completion: bytes, chunks: list[bytes]) -> SealedAn
         completion=completion,
         prompt_tokens=header.prompt_tokens,
         completion_tokens=header.completion_tokens,
+        made_s=header.made_s,
     )
 
 

@@ -82,6 +82,11 @@ class Metrics:
         self.tokens_saved = Counter(
             "refrain_tokens_saved_total", "Completion tokens delivered without being generated.", registry=reg
         )
+        self.seconds_saved = Counter(
+            "refrain_seconds_saved_total",
+            "Seconds of LLM streams that answers would have taken, had they not been shared.",
+            registry=reg,
+        )
         self.redis_errors = Counter(
             "refrain_redis_errors_total", "Failed Redis operations.", ["op"], registry=reg
         )

@@ -27,4 +27,5 @@ def answer(
         completion=b'{"content":"' + text + b'"}',
         prompt_tokens=3,
         completion_tokens=1,
+        made_s=1.25,
     )

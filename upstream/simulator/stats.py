@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from enum import StrEnum
 
 
@@ -17,10 +19,12 @@ class Outcome(StrEnum):
 class Meter:
     """Calls of one kind, now and ever. At rest `calls` is the sum of the four outcomes."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
         self.calls = 0
         self.in_flight = 0
         self.peak = 0
+        self._busy_s = 0.0
         self._ended = dict.fromkeys(Outcome, 0)
 
     def enter(self) -> Visit:
@@ -39,33 +43,38 @@ class Meter:
         self.calls += 1
         self._ended[outcome] += 1
 
-    def leave(self, outcome: Outcome) -> None:
+    def leave(self, outcome: Outcome, seconds: float) -> None:
+        """One that was entered is over, after so long."""
         self.in_flight -= 1
+        self._busy_s += seconds
         self._ended[outcome] += 1
 
     def reset(self) -> None:
         """Count from zero; what is in flight stays so."""
         self.calls = 0
         self.peak = self.in_flight
+        self._busy_s = 0.0
         self._ended = dict.fromkeys(Outcome, 0)
 
     def snapshot(self) -> dict[str, int]:
         counts = {"calls": self.calls, "in_flight": self.in_flight, "peak": self.peak}
-        return counts | {outcome.value: count for outcome, count in self._ended.items()}
+        ends = {outcome.value: count for outcome, count in self._ended.items()}
+        return {**counts, **ends, "busy_ms": round(self._busy_s * 1000)}
 
 
 class Visit:
     """One call's place in its meter. `end` is idempotent: the first outcome is the one that counts."""
 
-    __slots__ = ("_meter",)
+    __slots__ = ("_begun", "_meter")
 
     def __init__(self, meter: Meter) -> None:
         self._meter: Meter | None = meter
+        self._begun = meter.clock()
 
     def end(self, outcome: Outcome) -> None:
         meter, self._meter = self._meter, None
         if meter is not None:
-            meter.leave(outcome)
+            meter.leave(outcome, meter.clock() - self._begun)
 
 
 class Tally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -69,6 +70,7 @@ async def test_a_leader_a_follower_and_a_hit_are_told_apart() -> None:
         follower = await pipe.ask("q", OPENAI)
         call = await pipe.model.call("q")
         call.say("a")
+        await asyncio.sleep(3.0)
         call.complete()
         await pipe.read(leader)
         await pipe.read(follower)
@@ -92,6 +94,9 @@ async def test_a_leader_a_follower_and_a_hit_are_told_apart() -> None:
             "tokens_saved": 4,
         }
         assert totals["completed"] == 3
+        # Both would have held a stream for the three seconds that the leader's call took.
+        assert totals["seconds_saved"] == pytest.approx(6.0)
+        assert mine.sample("refrain_seconds_saved_total") == pytest.approx(6.0)
 
 
 @virtual

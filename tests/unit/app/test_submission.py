@@ -17,7 +17,7 @@ ADA = {"authorization": "Bearer key-of-ada"}
 ROUTES = [("/chat", "chat"), ("/v1/chat/completions", "openai")]
 
 
-def refusals(gate: Front) -> dict[str, int]:
+def refusals(gate: Front) -> dict[str, int | float]:
     return {name: count for name, count in gate.observer.totals.items() if count}
 
 

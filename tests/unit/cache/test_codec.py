@@ -77,7 +77,7 @@ def test_other_version_is_a_miss() -> None:
     """A value of an older or newer format is left alone."""
     data = encode(answer())
 
-    assert decode(data[:3] + b"\x02" + data[4:], key(0)) is None
+    assert decode(data[:3] + b"\x01" + data[4:], key(0)) is None
 
 
 def test_oversized_value_is_a_miss() -> None:
@@ -101,11 +101,13 @@ def test_oversized_value_is_a_miss() -> None:
         (5, -7),
         (6, 3),
         (6, True),
+        (7, -0.5),
+        (7, math.nan),
     ],
 )
 def test_implausible_header_is_a_miss(field: int, value: Any) -> None:
     """Negative counts, times that are none, the wrong number of chunks, the wrong types."""
-    header: list[Any] = [key(0), 1, 1.0, 1.0, 1, 1, 1]
+    header: list[Any] = [key(0), 1, 1.0, 1.0, 1, 1, 1, 0.5]
     assert decode(_forged(msgspec.msgpack.encode(header), b"{}\n{}"), key(0)) is not None
     header[field] = value
 

@@ -28,6 +28,7 @@ PROMISED = {
     "refrain_ttft_seconds": set(),
     "refrain_tokens_total": {"source"},
     "refrain_tokens_saved_total": set(),
+    "refrain_seconds_saved_total": set(),
     "refrain_redis_errors_total": {"op"},
     "refrain_workers": set(),
     "refrain_worker_restarts_total": set(),

@@ -119,7 +119,8 @@ def test_time_spent_in_a_hold_is_not_made_up_for() -> None:
 
 def test_only_the_first_outcome_of_a_call_counts() -> None:
     """A client that leaves after the last byte has not aborted anything."""
-    meter = Meter()
+    ticks = iter((1.0, 3.5))
+    meter = Meter(clock=lambda: next(ticks))
     visit = meter.enter()
     visit.end(Outcome.COMPLETED)
     visit.end(Outcome.ABORTED)
@@ -131,6 +132,7 @@ def test_only_the_first_outcome_of_a_call_counts() -> None:
         "aborted": 0,
         "rate_limited": 0,
         "failed": 0,
+        "busy_ms": 2500,
     }
 
 
