@@ -56,6 +56,7 @@ class SharedStage(Stage):
         self._let_go: set[int] = set()
         self._ahead: dict[int, int] = {}
         self._elsewhere = 0  #: who wait in other processes
+        self._held_by_all = 0
         self._restart = False
         self._stir = asyncio.Event()
         self._beat_at = 0.0
@@ -102,6 +103,12 @@ class SharedStage(Stage):
 
     def predicted_wait(self, ahead: int | None = None) -> float:
         return super().predicted_wait(len(self._room) + self._elsewhere if ahead is None else ahead)
+
+    def load(self) -> int:
+        """Told at each beat to whoever holds or waits; who does neither is not asked."""
+        if not self._leases.up or not (self._held or self._waiting):
+            return self._in_use
+        return max(self._in_use, self._held_by_all)
 
     # -- letting in ---------------------------------------------------------------------------
     def _grant(self) -> None:
@@ -201,6 +208,7 @@ class SharedStage(Stage):
             elif one.ticket in self._waiting:
                 self._ahead[one.ticket] = min(ahead, self._ahead.get(one.ticket, ahead))
         self._elsewhere = max(0, standing.waiting - len(self._waiting))
+        self._held_by_all = standing.held
 
     def _order_ms(self, admission: Admission) -> int:
         ms = (admission.rank[0] - asyncio.get_running_loop().time()) * 1000

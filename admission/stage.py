@@ -64,11 +64,12 @@ class Permit:
 class Admission:
     """One asking: waits in the room, then holds a permit, then is over. Used as a context manager."""
 
-    __slots__ = ("_granted", "_stage", "asked_at", "granted_at", "permit", "rank", "ticket")
+    __slots__ = ("_granted", "_stage", "_told", "asked_at", "granted_at", "permit", "rank", "ticket")
 
     def __init__(self, stage: Stage, ticket: Ticket, rank: tuple[float, int], now: float) -> None:
         self._stage = stage
         self._granted: asyncio.Future[None] | None = None
+        self._told = 0
         self.ticket = ticket
         self.rank = rank
         self.asked_at = now
@@ -79,6 +80,12 @@ class Admission:
     def position(self) -> int:
         """1 is next; 0 once granted."""
         return 0 if self.permit else self._stage.position(self)
+
+    def told(self, position: int) -> int:
+        """`position` as it is told: it only falls. 0, which is none, is told as it is."""
+        if position:
+            self._told = position = min(position, self._told or position)
+        return position
 
     async def __aenter__(self) -> Permit:
         if self.permit is None:
@@ -218,6 +225,10 @@ class Stage:
             refused=dict(self._refused),
             mean_hold_s=self._holding.mean(now),
         )
+
+    def load(self) -> int:
+        """How many permits are held, by whomever they are shared with, as far as it is known here."""
+        return self._in_use
 
     def _grant(self) -> None:
         while self._room and self._in_use < self.capacity and self._pause.allows():

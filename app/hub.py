@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from app.framing import framed, read
+from app.history import EVERY_S, History
 from app.readings import Instance, Reading, packed, reading, unpacked
 from runtime.supervisor import Supervisor
 
@@ -24,15 +26,28 @@ class Hub(Protocol):
     async def gather(self) -> Instance:
         """Every process of this instance, as it is now."""
 
+    async def history(self, worker: int | None) -> dict[str, Any]:
+        """The last minutes of one worker, or of the instance."""
+
 
 class Alone:
     """An instance of one process."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        self._history = History()
 
     async def gather(self) -> Instance:
         return Instance([reading(self._gateway)])
+
+    async def history(self, worker: int | None) -> dict[str, Any]:
+        return self._history.shown(worker)
+
+    async def remember(self) -> None:
+        """A loop that the Supervisor owns."""
+        while True:
+            self._history.add(await self.gather(), time.time())
+            await asyncio.sleep(EVERY_S)
 
 
 class WorkerHub:
@@ -44,6 +59,7 @@ class WorkerHub:
         self._writer: asyncio.StreamWriter | None = None
         self._question = 0
         self._asked: dict[int, asyncio.Future[Instance]] = {}
+        self._recalling: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._heard: Instance | None = None
 
     async def start(self, supervisor: Supervisor) -> None:
@@ -69,6 +85,21 @@ class WorkerHub:
         finally:
             self._asked.pop(question, None)
 
+    async def history(self, worker: int | None) -> dict[str, Any]:
+        """Empty if the parent is slow: charts can do without."""
+        recalled: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._question += 1
+        question = self._question
+        self._recalling[question] = recalled
+        self._send({"t": "recall", "n": question, "worker": worker})
+        try:
+            async with asyncio.timeout(ASK_S):
+                return await recalled
+        except TimeoutError:
+            return History().shown()
+        finally:
+            del self._recalling[question]
+
     def _last_heard(self) -> Instance:
         """The parent is slow: what it last said, with ourselves as we are now. Counters must not go back."""
         now = self._now()
@@ -89,6 +120,10 @@ class WorkerHub:
                 self._send({"t": "reading", "r": packed(self._now()), "id": message["id"]})
             elif message["t"] == "instance":
                 self._answered(message)
+            elif message["t"] == "history":
+                future = self._recalling.get(message["n"])
+                if future is not None and not future.done():
+                    future.set_result(message["history"])
 
     def _answered(self, message: dict[str, Any]) -> None:
         readings = [unpacked(data) for data in message["readings"]]

@@ -8,22 +8,16 @@ from app.readings import Instance, Reading, add_families, add_stages, add_totals
 from app.snapshot import LISTED, shown
 from runtime.metrics import render
 
-#: Of numbers that say what is now, the dead have none.
-_NOW = ("upstream_in_flight", "broadcasts", "subscribers", "records", "tasks")
-
 
 def pipeline(instance: Instance) -> dict[str, Any]:
     """The body of `GET /pipeline`."""
     readings, departed = instance.readings, instance.departed
     totals = add_totals([*readings, *([departed] if departed else [])])
-    for name in _NOW if departed else ():
-        totals[name] -= departed.totals.get(name, 0) if departed else 0
-    running = [broadcast for one in readings for broadcast in one.broadcasts]
     return {
         "state": _state(readings),
         "model": readings[0].model,
         "stages": [shown(stage) for stage in add_stages(readings)],
-        "broadcasts": running[:LISTED],
+        "broadcasts": _broadcasts(readings)[:LISTED],
         "totals": _rounded(totals),
         "workers": [_worker(one) for one in readings],
     }
@@ -54,6 +48,17 @@ def _worker(one: Reading) -> dict[str, Any]:
         "broadcasts": len(one.broadcasts),
         "totals": _rounded(one.totals),
     }
+
+
+def _broadcasts(readings: list[Reading]) -> list[dict[str, Any]]:
+    """Each once, with its readers in all processes; its maker knows its phase best."""
+    found: dict[str, dict[str, Any]] = {}
+    for one in sorted((b for one in readings for b in one.broadcasts), key=lambda b: "mirror" in b):
+        shown = found.setdefault(one["id"], {**one, "subscribers": 0, "processes": 0})
+        shown["subscribers"] += one["subscribers"]
+        shown["processes"] += 1
+        shown.pop("mirror", None)
+    return list(found.values())
 
 
 def _rounded(totals: dict[str, int | float]) -> dict[str, int | float]:

@@ -21,6 +21,9 @@ from runtime.metrics import Family, StageReading
 if TYPE_CHECKING:
     from app.gateway import Gateway
 
+#: Of totals that say what is now, the departed have none.
+_NOW = ("upstream_in_flight", "broadcasts", "subscribers", "records", "tasks")
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -90,7 +93,8 @@ def bury(departed: Reading | None, gone: Reading) -> Reading:
         for stage in gone.stages
     ]
     counted = [family for family in gone.families if family.type != "gauge"]
-    left = replace(gone, worker=0, stages=stages, broadcasts=[], families=counted)
+    totals = {name: 0 if name in _NOW else value for name, value in gone.totals.items()}
+    left = replace(gone, worker=0, stages=stages, broadcasts=[], totals=totals, families=counted)
     return replace(
         left,
         stages=add_stages([*known, left]),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
 
 from app.framing import framed, read
-from app.readings import Reading, bury, packed, unpacked
+from app.history import EVERY_S, History
+from app.readings import Instance, Reading, bury, packed, unpacked
 from runtime.supervisor import Supervisor
 
 #: A worker that has not answered by then is shown as it was.
@@ -41,6 +43,7 @@ class Roster:
         self._question = 0
         self._changed = asyncio.Event()
         self.restarts = 0
+        self._history = History()
 
     def enter(self, line: Line, reader: asyncio.StreamReader) -> None:
         """A worker has been started."""
@@ -56,6 +59,13 @@ class Roster:
         if line.last is not None:
             self._departed = bury(self._departed, line.last)
         self._changed.set()
+
+    async def remember(self) -> None:
+        """A loop that the Supervisor owns. Readings come unasked as often as samples are taken."""
+        while True:
+            readings = [line.last for line in self._lines.values() if line.last is not None]
+            self._history.add(Instance(readings, self._departed), time.time())
+            await asyncio.sleep(EVERY_S)
 
     def line(self, worker: int) -> Line | None:
         return self._lines.get(worker)
@@ -77,6 +87,10 @@ class Roster:
             self._changed.set()
         elif message["t"] == "ask":
             self._supervisor.spawn(f"roster:ask:{line.worker}", self._answer(line, message["n"]))
+
+        elif message["t"] == "recall":
+            answer = {"t": "history", "n": message["n"], "history": self._history.shown(message["worker"])}
+            line.send(answer)
 
     async def _answer(self, asker: Line, number: int) -> None:
         self._question += 1

@@ -37,7 +37,7 @@ class SaturationWatch:
     def look(self) -> None:
         for stage in self._stages:
             stats = stage.stats()
-            used = stats.in_use / stats.capacity
+            used = stage.load() / stats.capacity
             if used < WARN_AT:
                 self._full_for[stage.name] = 0
                 calm = used <= CALM_AT and not stats.waiting
@@ -53,7 +53,7 @@ class SaturationWatch:
                     "a stage is nearly full",
                     extra={
                         "stage": stage.name,
-                        "in_use": stats.in_use,
+                        "in_use": stage.load(),
                         "capacity": stats.capacity,
                         "waiting": stats.waiting,
                     },

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
+from broadcast.broadcast import Broadcast
 from runtime.metrics import StageReading
+from upstream.chunk import Chunk
 
 if TYPE_CHECKING:
     from app.gateway import Gateway
@@ -55,6 +58,8 @@ def shown(stage: StageReading) -> dict[str, Any]:
         "waiting": stage.waiting,
         "max_waiting": stage.max_waiting,
         "oldest_wait_ms": round(stage.oldest_wait_s * 1000),
+        "admitted": stage.admitted,
+        "refused": sum(stage.refused.values()),
     }
 
 
@@ -62,7 +67,7 @@ def broadcasts(gateway: Gateway, now: float) -> list[dict[str, Any]]:
     """The running ones; a mirror is another process's, shown with its readers here."""
     return [
         {
-            "id": str(broadcast.log.epoch),
+            "id": _id_of(broadcast),
             "phase": broadcast.phase.value,
             "subscribers": len(broadcast.readers),
             "events": len(broadcast.log),
@@ -71,6 +76,11 @@ def broadcasts(gateway: Gateway, now: float) -> list[dict[str, Any]]:
         }
         for broadcast in list(gateway.broadcasts.running)[:LISTED]
     ]
+
+
+def _id_of(broadcast: Broadcast[Chunk]) -> str:
+    """The same in every process, and not that of another one that began in the same millisecond."""
+    return f"{broadcast.log.epoch}-{crc32((broadcast.key or '').encode()):08x}"
 
 
 def totals(gateway: Gateway) -> dict[str, int | float]:

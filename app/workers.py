@@ -67,6 +67,7 @@ class Workers:
     async def start(self, *, fresh: bool) -> bool:
         """Whether all accept connections. `fresh`: Redis is our own, and has just been started."""
         self._link.start(self._supervisor)
+        self._supervisor.own("history", self._roster.remember())
         if fresh:
             await self._fence()
         async with asyncio.TaskGroup() as group:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Container, Iterator
 from contextlib import contextmanager
@@ -58,9 +59,9 @@ class Errands:
                     self._unleft.discard(key)
                     self.leave(key)
 
-    def run(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
+    def run(self, name: str, work: Callable[[], Awaitable[object]]) -> asyncio.Task[None]:
         """A task for it. Redis may fail: the next beat, a lease or the link's return makes it good."""
-        self._supervisor.spawn(name, self._run(work))
+        return self._supervisor.spawn(name, self._run(work))
 
     async def _run(self, work: Callable[[], Awaitable[object]]) -> None:
         try:

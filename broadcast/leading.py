@@ -194,7 +194,7 @@ class Leading:
 
     async def _publish(self) -> None:
         log, loop = self.broadcast.log, asyncio.get_running_loop()
-        count, asked_at, self._said = len(log), loop.time(), self.broadcast.position
+        count, asked_at, self._said = len(log), loop.time(), self.broadcast.place
         reply = await self._owner.flights.append(
             self.key, self.epoch, self.published + 1, self._phase(), self._chunks(self.published)
         )
@@ -265,7 +265,7 @@ class Leading:
             self._owner.overruled(self, None)
         elif pulse.state == "live":
             self.renewed_at = asked_at
-            if pulse.others.following and (not self.public or self._said != self.broadcast.position):
+            if pulse.others.following and (not self.public or self._said != self.broadcast.place):
                 self.publish()
             self.heard(pulse.others)
 

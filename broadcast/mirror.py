@@ -54,7 +54,7 @@ class Mirror:
         owner: Follower,
         *,
         body: dict[str, Any] | None,
-        run: Callable[[str, Callable[[], Awaitable[None]]], None],
+        run: Callable[[str, Callable[[], Awaitable[None]]], object],
     ) -> None:
         assert broadcast.key is not None
         self.broadcast = broadcast

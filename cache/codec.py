@@ -6,6 +6,7 @@ r"""SealedAnswer to bytes and back.
           24            header: msgpack array, see `_Header`
                         body: the completion and the chunks, joined by \n
 
+`join.lua` reads the epoch where it is now: whoever changes the header changes that with it.
 Nothing in the body is parsed: reading a hit costs one hash and one split. The checksum tells damage
 from an answer, and the full key inside tells a crossed reply or a foreign value from ours.
 """

@@ -37,6 +37,8 @@ _PINNED: Mapping[str, Any] = {
     "retry_on_error": [],
     "retry_on_timeout": False,
 }
+#: It is off by itself; where no URL is parsed that may say otherwise, naming it is deprecated.
+_NAMED: Mapping[str, Any] = {name: value for name, value in _PINNED.items() if name != "retry_on_timeout"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ async def inbox_of(target: RedisTarget, client: Any) -> Any:
     await client.initialize()
     node = client.get_random_node()
     parts = _Parts(target.url)
-    return Redis(host=node.host, port=node.port, **parts.login, **parts.tls, **_PINNED)
+    return Redis(host=node.host, port=node.port, **parts.login, **parts.tls, **_NAMED)
 
 
 class _Parts:
@@ -122,8 +124,6 @@ class _Parts:
 
 def _behind_sentinels(target: RedisTarget) -> Any:
     parts = _Parts(target.url)
-    # It is off by itself, and naming it is deprecated there.
-    pinned = {name: value for name, value in _PINNED.items() if name != "retry_on_timeout"}
     if not parts.path:
         raise ValueError("the address of sentinels ends with the name of their service")
     asked = {
@@ -133,8 +133,8 @@ def _behind_sentinels(target: RedisTarget) -> Any:
     }
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
         parts.addresses(_SENTINEL_PORT),
-        sentinel_kwargs={**pinned, **parts.tls, **asked, "socket_connect_timeout": 0.5},
-        **{**pinned, **parts.tls, **parts.login, "db": int(parts.path[1]) if len(parts.path) > 1 else 0},
+        sentinel_kwargs={**_NAMED, **parts.tls, **asked, "socket_connect_timeout": 0.5},
+        **{**_NAMED, **parts.tls, **parts.login, "db": int(parts.path[1]) if len(parts.path) > 1 else 0},
     )
     most = 4 * target.connections
     return sentinel.master_for(parts.path[0], max_connections=most)

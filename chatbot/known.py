@@ -84,9 +84,10 @@ class KnownRequests:
         """As `admitted`, but nobody waits for it."""
         self._supervisor.spawn("known:running", self.admitted(record, 1.0))
 
-    def release(self, tenant: str, request_id: str, value: str) -> None:
-        """A refused submit does not consume its request_id."""
-        self._relay.errands.run("known:release", lambda: self._requests.release(tenant, request_id, value))
+    def release(self, tenant: str, request_id: str, value: str) -> asyncio.Task[None]:
+        """A refused submit does not consume its request_id. The task ends when it is free."""
+        forget = self._requests.release
+        return self._relay.errands.run("known:release", lambda: forget(tenant, request_id, value))
 
     def give_up(self, key: str, epoch: int, id: str) -> None:
         """A key was claimed for a request that there is no room for."""

@@ -15,6 +15,8 @@ from runtime.errors import Conflict, NotFound
 
 #: Beside the guard after a loss of memory: for another process to finish an admission that it has begun.
 ADMITTING_S = 2.0
+#: Whoever reads a refusal may use its request_id again: so long the refusal waits for Redis to have heard.
+RELEASE_S = 0.05
 _LOOK_S = 0.02
 
 
@@ -64,9 +66,9 @@ class OnceEverywhere:
                 await asyncio.sleep(_LOOK_S)
         return None
 
-    def release(self, request_id: str, ticket: Ticket, digest: str) -> None:
-        """A refused submit does not consume its request_id."""
-        self._known.release(ticket.tenant, request_id, self._claim(ticket, digest))
+    def release(self, request_id: str, ticket: Ticket, digest: str) -> asyncio.Task[None]:
+        """A refused submit does not consume its request_id. The task ends when it is free."""
+        return self._known.release(ticket.tenant, request_id, self._claim(ticket, digest))
 
     def _claim(self, ticket: Ticket, digest: str) -> str:
         return f"{ticket.id}|{digest}|{self._relay.flights.link.proc}"

@@ -27,7 +27,7 @@ from chatbot.freshness import usable
 from chatbot.guests import Guests
 from chatbot.known import KnownRequests
 from chatbot.manager import CANCELLED, ChatManager
-from chatbot.once import OnceEverywhere
+from chatbot.once import RELEASE_S, OnceEverywhere
 from chatbot.record import CacheResult, Record, Role
 from chatbot.request import ChatRequest
 from chatbot.ticket import Ticket
@@ -80,8 +80,10 @@ class SharedChatManager(ChatManager):
                 return earlier, False
             try:
                 record = await self._admitted(asked)
-            except BaseException:
-                self._once.release(request_id, ticket, digest)
+            except BaseException as error:
+                released = self._once.release(request_id, ticket, digest)
+                if isinstance(error, Exception):
+                    await asyncio.wait({released}, timeout=RELEASE_S)
                 raise
             entry.record_id = record.ticket.id
         return record, True
@@ -117,6 +119,8 @@ class SharedChatManager(ChatManager):
                 if record is None or asked.request.cache.only_if_cached:
                     return await self._told(record)
                 record.known = self._relay.up  # by the look-up itself
+                if record.native:
+                    self._known.ended(record)  # which could not know how long it took
                 return record
             follows = self._decide(asked, found)
         if isinstance(follows, Record):

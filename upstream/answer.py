@@ -24,6 +24,7 @@ class Answer:
     """
 
     def __init__(self, reply: Reply, deadlines: Deadlines, *, cumulative: bool) -> None:
+        self.marked = False  #: `[DONE]` came
         self.complete = False
         self.error: UpstreamError | None = None
         self._reply = reply
@@ -64,6 +65,7 @@ class Answer:
         try:
             for payload in self._parser.feed(data):
                 if payload.startswith(_DONE):
+                    self.marked = True
                     self._end()
                     break
                 if not payload or payload.isspace():
@@ -91,6 +93,7 @@ class Answer:
         cut_off = self._parser.finish()
         if cut_off is not None and not cut_off.startswith(_DONE):
             raise UpstreamTruncated
+        self.marked = cut_off is not None
         self._end()
 
     def _end(self) -> None:

@@ -1,4 +1,4 @@
-"""The operator's routes: health, readiness, metrics, the pipeline, and a plain first page."""
+"""The operator's routes: health, readiness, metrics, and the pipeline."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.responses import JSONResponse, Response
 from sse_starlette.sse import AppStatus, EventSourceResponse
 
 from app import instance as shown
@@ -69,10 +69,10 @@ def ops_router(gateway: Gateway) -> APIRouter:
             headers={"x-accel-buffering": "no"},
         )
 
-    @guarded.get("/", tags=["operations"], response_class=PlainTextResponse)
-    async def page() -> str:
-        """What runs here and where to go on."""
-        return _page(gateway)
+    @guarded.get("/pipeline/history", tags=["operations"])
+    async def history(worker: int | None = None) -> dict[str, Any]:
+        """The last five minutes, a row a second, of the instance or of one of its workers."""
+        return await gateway.hub.history(worker)
 
     router.include_router(guarded)
     return router
@@ -94,18 +94,3 @@ async def _frames(gateway: Gateway) -> AsyncIterator[dict[str, str]]:
     while gateway.state == "ready":
         yield {"data": msgspec.json.encode(shown.pipeline(await gateway.hub.gather())).decode()}
         await asyncio.sleep(FRAME_S)
-
-
-def _page(gateway: Gateway) -> str:
-    model = "the built-in simulated model" if gateway.addresses.simulated else gateway.addresses.upstream_url
-    return f"""Refrain: an HTTP chatbot gateway. Answers come from {model}.
-
-POST /chat                    submit a question, get an id and a stream_url
-GET  /chat/{{id}}/stream        subscribe by SSE, resume by Last-Event-ID
-GET  /chat/{{id}}               status and text so far
-POST /chat/{{id}}/cancel        cancel
-POST /v1/chat/completions     the same for any OpenAI client
-GET  /v1/models
-GET  /pipeline                every stage now, /pipeline/stream as SSE
-GET  /metrics /healthz /readyz /openapi.json
-"""

@@ -6,19 +6,29 @@
 -- Gives HIT value | JOIN e o n z ph left entries | LEAD e | WAIT ms | BUSY | MISS
 local mode = ARGV[6]
 local function may(what) return string.find(mode, what, 1, true) end
+-- Its process has gone on without this answer, and said what became of the request.
+local said = ARGV[11] ~= '' and redis.call('HEXISTS', KEYS[6], 'w') == 1
 local function remember(role, e)
-  if ARGV[11] ~= '' then
+  if ARGV[11] ~= '' and not said then
     redis.call('HDEL', KEYS[6], 'x', 'k') -- of a hit that was of no use
     redis.call('HSET', KEYS[6], 'a', ARGV[12], 'r', role, 'e', e, 'o', me)
     redis.call('PEXPIRE', KEYS[6], ARGV[11])
   end
 end
+-- The epoch in an answer's header (cache/codec.py): its record must name that answer, not what replaces it. Or ''.
+local function epoch_of(value)
+  local ok, header = pcall(function()
+    return cmsgpack.unpack(string.sub(value, 25, 24 + struct.unpack('>I4', value, 21)))
+  end)
+  local e = ok and type(header) == 'table' and header[2]
+  return type(e) == 'number' and string.format('%.0f', e) or ''
+end
 
 if may('c') then
   local value = redis.call('GET', C)
   if value then
-    if ARGV[13] ~= '' then
-      redis.call('HSET', KEYS[6], 'a', ARGV[12], 'r', 'cached', 'e', '', 'o', me, 'x', ARGV[13], 'k', 1)
+    if ARGV[13] ~= '' and not said then
+      redis.call('HSET', KEYS[6], 'a', ARGV[12], 'r', 'cached', 'e', epoch_of(value), 'o', me, 'x', ARGV[13], 'k', 1)
       redis.call('PEXPIRE', KEYS[6], ARGV[14])
     end
     return {'HIT', value}

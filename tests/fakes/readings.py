@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from app.readings import Reading
-from runtime.metrics import Family, StageReading
+from runtime.metrics import STAGES, Family, StageReading
 
 
 def stage(name: str = "leaders", *, admitted: int = 0, released: int = 0, **more: Any) -> StageReading:
@@ -13,6 +13,10 @@ def stage(name: str = "leaders", *, admitted: int = 0, released: int = 0, **more
     held = admitted - released - more.get("reclaimed", 0)
     known = {"capacity": 4, "in_use": held, "waiting": 0, "max_waiting": 10, "oldest_wait_s": 0.0}
     return StageReading(name=name, admitted=admitted, released=released, **{**known, **more})
+
+
+def every_stage(**more: Any) -> list[StageReading]:
+    return [stage(name, **more) for name in STAGES]
 
 
 def counter(value: float, **labels: str) -> Family:

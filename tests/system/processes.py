@@ -20,6 +20,11 @@ WORKERS = os.environ.get("TEST_WORKERS", "")
 _NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
+def workers() -> int:
+    """How many processes answer for a gateway that says nothing of workers itself."""
+    return int(WORKERS or 1)
+
+
 def fetch(url: str, *, timeout: float = 10.0, headers: dict[str, str] | None = None) -> bytes:
     """GET, synchronously; HTTPError for a status that is not 2xx."""
     request = urllib.request.Request(url, headers=headers or {})

@@ -9,8 +9,11 @@ import pytest
 
 from tests.fakes.eventually import eventually
 from tests.system.client import Client, Stream
+from tests.system.crew import crew, pinned
+from tests.system.processes import GatewayProcess
 from tests.system.prompts import answer_to, prompt
 from tests.system.scene import (
+    LAG_S,
     SOON_S,
     Simulate,
     Start,
@@ -20,6 +23,7 @@ from tests.system.scene import (
     filled,
     held,
     hook_of,
+    shown,
     together,
 )
 
@@ -81,16 +85,20 @@ async def test_whoever_waits_is_let_go_at_once(simulate: Simulate, start: Start,
     )
     holds = {"preparing": {"prepare_hold": "mine"}, "streaming": {"hold": "mine"}}.get(where, {})
     question = prompt(f"row 32, {where}", **holds)
-    async with Client(gateway.url) as client, asyncio.TaskGroup() as group:
+    async with (
+        pinned(gateway, [crew(gateway)[1]]) as (door,),
+        Client(gateway.url) as client,
+        asyncio.TaskGroup() as group,
+    ):
         other: Any = None
         if where == "queued":
-            other = await accepted(client, prompt("busy", prepare_hold="other"))
+            other = await accepted(door, prompt("busy", prepare_hold="other"))
             await held(simulator, "other")
         elif where == "waiting_slot":
-            other = await accepted(client, prompt("busy", hold="other"))
+            other = await accepted(door, prompt("busy", hold="other"))
             group.create_task(client.stream(other["stream_url"]))
             await held(simulator, "other")
-        one = await accepted(client, question)
+        one = await accepted(door, question)
         reading = group.create_task(client.stream(one["stream_url"]))
         await client.until_status(one["id"], where)
         if holds:
@@ -102,6 +110,7 @@ async def test_whoever_waits_is_let_go_at_once(simulate: Simulate, start: Start,
         if holds:
             meter = "prepare" if where == "preparing" else None
             await eventually(lambda: _meter(simulator.stats(), meter)["aborted"] == 1, within=SOON_S)
+        await eventually(lambda: not _waiting(gateway), within=LAG_S)
         simulator.release("other")
         if other is not None:
             # It takes no slot later: the one before it ends, and nobody asks for the cancelled one.
@@ -110,6 +119,10 @@ async def test_whoever_waits_is_let_go_at_once(simulate: Simulate, start: Start,
             assert simulator.stats()["calls"] == 1
         assert (await client.record(one["id"]))["status"] == "cancelled"
     await at_rest(gateway)
+
+
+def _waiting(gateway: GatewayProcess) -> int:
+    return sum(stage["waiting"] for stage in gateway.get("/pipeline")["stages"])
 
 
 def _meter(stats: Any, name: str | None) -> Any:
@@ -127,7 +140,7 @@ async def test_a_cancelled_leader_leaves_its_follower_the_answer(simulate: Simul
         await held(simulator, "gate")
         assert (await client.cancel(leader["id"])).status == 200
         assert (await reading[0]).end.name == "cancelled"
-        assert (await client.record(follower["id"]))["status"] == "streaming"
+        await shown(client, follower["id"], "streaming")
         simulator.release("gate")
         assert (await reading[1]).end.name == "done"
         assert (await reading[1]).text == answer_to(question, 6)
@@ -208,7 +221,8 @@ async def test_a_cancelled_request_stays_cancelled(simulate: Simulate, start: St
                 await client.record(one["id"])  # so that the cancel comes a little later each time
             cancelling = group.create_task(client.cancel(one["id"]))
         expected = {200: ("cancelled", "cancelled"), 409: ("completed", "done")}[cancelling.result().status]
-        assert ((await client.record(one["id"]))["status"], reading.result().end.name) == expected
+        await shown(client, one["id"], expected[0])
+        assert reading.result().end.name == expected[1]
         return one["id"], expected[0]
 
     async with Client(gateway.url) as client:

@@ -16,6 +16,7 @@ import pytest
 
 from tests.fakes.eventually import eventually
 from tests.system.client import Client, Stream
+from tests.system.crew import crew, pinned
 from tests.system.processes import GatewayProcess, SimulatorProcess
 from tests.system.prompts import prompt, saying
 from tests.system.scene import Simulate, Start, accepted, at_rest, filled, held, hook_of, together
@@ -117,8 +118,8 @@ async def probe(
         for number in range(capacity + 10):
             group.create_task(client.complete(prompt(f"Probe {number}", hold="probe")))
         if planned:
-            await filled(gateway, "leaders", 3, capacity + 10 - 3)
-            await filled(gateway, "llm_calls", capacity, 1)
+            leaders = await led(gateway, capacity + 10)
+            await filled(gateway, "llm_calls", capacity, leaders - capacity)
         else:
             await filled(gateway, "llm_streams", capacity, 10)
         await held(simulator, "probe", capacity)
@@ -126,6 +127,26 @@ async def probe(
         simulator.release("probe")
     assert simulator.stats()["completed"] == (capacity + 10) * (2 if planned else 1)
     await at_rest(gateway)
+
+
+async def led(gateway: GatewayProcess, asked: int) -> int:
+    """Until so many lead or wait for it, and no worker lets fewer lead than it may; how many lead."""
+    in_use = 0
+
+    def full() -> bool:
+        nonlocal in_use
+        each = [
+            stage
+            for worker in gateway.get("/pipeline")["workers"]
+            for stage in worker["stages"]
+            if stage["name"] == "leaders"
+        ]
+        in_use = sum(stage["in_use"] for stage in each)
+        there = [stage["in_use"] + stage["waiting"] for stage in each]
+        return sum(there) == asked and in_use == sum(min(3, number) for number in there)
+
+    await eventually(full)
+    return in_use
 
 
 BIG = "".join(f"{number:07d} " for number in range(MIB))  # 8 MiB, every place in it its own
@@ -220,15 +241,17 @@ async def test_the_memory_of_readers_that_were_cut_is_given_back(
 ) -> None:
     """Row 29: each parks megabytes in the server until it is cut; rounds of them must not add up."""
     gateway = start(simulator, SEND_TIMEOUT_S=0.5, CACHE_MAX_ENTRY_BYTES=16 * MIB)
-    readers, process = 6, psutil.Process(gateway.pid)
-    async with Client(gateway.url) as client:
+    readers, processes = 6, [psutil.Process(pid) for pid in crew(gateway).values()]
+    async with Client(gateway.url) as client, pinned(gateway, list(crew(gateway).values())) as clients:
         url = await submitted(client, prompt("A big one", text=saying(BIG), cut=PIECE))
         assert (await client.stream(url)).text == BIG
+        for each in clients:  # so that none of them reads it for the first time later on
+            assert (await each.stream(url)).text == BIG
         used = []
         for round_number in range(1, 5):
             await one_round(gateway, url, readers)
             assert totals(gateway)["readers_cut"] == readers * round_number
-            used.append(process.memory_info().rss)
+            used.append(sum(process.memory_info().rss for process in processes))
         await at_rest(gateway)
     assert used[-1] - used[0] < readers * len(BIG), "three more rounds cost less than one would, if it leaked"
 
@@ -261,5 +284,5 @@ async def test_a_slow_caller_of_the_openai_wire_is_cut_alone_as_well(
 def streams_of(gateway: GatewayProcess) -> int:
     """Clients' connections that the kernel still holds something for; ours that asks is closing already."""
     port = urlsplit(gateway.url).port
-    found = psutil.Process(gateway.pid).net_connections(kind="tcp")
+    found = [one for pid in crew(gateway).values() for one in psutil.Process(pid).net_connections(kind="tcp")]
     return sum(one.laddr.port == port and one.status == psutil.CONN_ESTABLISHED for one in found)

@@ -14,7 +14,7 @@ from cache.codec import decode, encode
 from tests.fakes.eventually import eventually
 from tests.system.client import Client
 from tests.system.prompts import answer_to
-from tests.system.scene import Simulate, Start, at_rest, embedded_socket
+from tests.system.scene import Simulate, Start, at_rest, embedded_socket, over
 
 pytestmark = pytest.mark.anyio
 
@@ -103,6 +103,7 @@ async def test_a_damaged_entry_is_a_miss(simulate: Simulate, start: Start) -> No
                 again = await client.ask(QUESTION)
                 assert (again.end.name, again.text) == ("done", answer_to(QUESTION, 60)), kind
                 assert again.end.json["cache"] == "miss", kind
+                await over(gateway)
                 assert simulator.stats()["calls"] == calls + 1, kind
                 await eventually(lambda: redis.type(name) == b"string" and redis.get(name) != damaged)
                 healed = await client.complete(QUESTION)

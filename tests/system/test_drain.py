@@ -15,6 +15,7 @@ import pytest
 
 from tests.fakes.eventually import eventually
 from tests.system.client import Client, Stream, text_of
+from tests.system.crew import crew
 from tests.system.processes import GatewayProcess, SimulatorProcess
 from tests.system.prompts import answer_to, prompt
 from tests.system.scene import Simulate, Start, accepted, filled, held
@@ -241,7 +242,9 @@ async def test_after_a_kill_nobody_hangs_nothing_is_left_and_old_ids_are_unknown
             whole = group.create_task(cut(client.http.post("/v1/chat/completions", json=body)))
             await filled(gateway, "llm_streams", 2, 0)
             await client.until_status(live["id"], "streaming")
-            os.kill(gateway.pid, signal.SIGKILL)
+            # The parent first: it would start another worker. One process is both.
+            for pid in dict.fromkeys([gateway.pid, *crew(gateway).values()]):
+                os.kill(pid, signal.SIGKILL)
         assert b"event: done" not in native.result()
         assert b"event: failed" not in native.result()
         assert whole.result() == b""

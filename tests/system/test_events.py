@@ -13,7 +13,7 @@ from tests.fakes.eventually import eventually
 from tests.system.client import Client, text_of
 from tests.system.processes import GatewayProcess, SimulatorProcess
 from tests.system.prompts import answer_to, prompt, saying
-from tests.system.scene import Simulate, Start, accepted, at_rest, calls_of, filled, held
+from tests.system.scene import LAG_S, Simulate, Start, accepted, at_rest, calls_of, filled, held, over, shown
 from tests.system.sse import Reader
 
 pytestmark = pytest.mark.anyio
@@ -52,6 +52,7 @@ async def test_hostile_text_arrives_byte_exact_in_events_that_are_json(
             stream = await client.stream(chat["stream_url"])
             assert stream.text == HOSTILE
             assert stream.end.name == "done"
+            await over(gateway)
             for event in stream.events:
                 assert event.name in ("status", "delta", "done")
                 assert "\n" not in event.data
@@ -77,13 +78,15 @@ async def test_a_failure_in_the_middle_is_an_event_and_keeps_the_text(
         assert stream.end.name == "failed"
         assert stream.end.json.keys() == {"code", "message", "retryable"}
         assert stream.end.json["code"] == ("upstream_error" if how == "error_frame" else "upstream_truncated")
-        record = await client.record(chat["id"])
-        assert (record["status"], record["text"]) == ("failed", answer_to(question, 5))
+        record = await shown(client, chat["id"], "failed")
+        assert record["text"] == answer_to(question, 5)
+        await over(gateway)
         reply, frames = await client.chunks(question)
         assert reply.status == 200
         assert text_of(frames) == answer_to(question, 5)
         assert frames[-1]["error"]["code"] == stream.end.json["code"]
         assert "[DONE]" not in frames
+        await over(gateway)
         whole = await client.complete(question)
         assert (whole.status, whole.error["code"]) == (502, stream.end.json["code"])
         await at_rest(gateway)
@@ -108,6 +111,7 @@ async def test_followers_share_the_failure_and_the_next_one_starts_fresh(
         assert len({end.id for end in ends}) == 1
         assert openai.result().status == 502
         assert calls_of(simulator, question) == 1
+        await over(gateway)
         fresh = await client.ask(question)
         assert fresh.text == answer_to(question, TOKENS)
         assert fresh.end.json["cache"] == "miss"
@@ -128,6 +132,7 @@ async def test_a_shared_failure_in_the_middle_leaves_all_with_the_same_text(
         for stream in streams:
             assert stream.result().text == answer_to(question, 7)
             assert stream.result().end == streams[0].result().end
+        await over(gateway)
         again = await accepted(client, question)
         assert again["role"] == "leader"
         await client.stream(again["stream_url"])
@@ -145,15 +150,17 @@ async def test_time_to_the_first_token_and_its_source_are_told_as_soon_as_they_a
         async with client.listening(chat["stream_url"]) as (_, events, _):
             while (await anext(events)).name != "delta":
                 continue
-            record = await client.record(chat["id"])
+            record = await shown(client, chat["id"], "streaming")
             assert record["role"] == "leader"
             assert record["timings"]["ttft_ms"] >= 0
             assert record["timings"]["total_ms"] is None
             simulator.release("first")
             done = [event async for event in events][-1].json
         assert done["cache"] == "miss"
-        assert done["timings"]["ttft_ms"] == record["timings"]["ttft_ms"]
+        # Each worker has its own clock, and the way of the text to it is a part of what it measures.
+        assert abs(done["timings"]["ttft_ms"] - record["timings"]["ttft_ms"]) <= 1000 * LAG_S
         assert done["timings"]["total_ms"] >= done["timings"]["ttft_ms"]
+        await over(gateway)
         hit = await client.ask(question)
         assert (hit.end.json["role"], hit.end.json["cache"]) == ("cached", "hit")
         assert hit.end.json["timings"]["ttft_ms"] >= 0

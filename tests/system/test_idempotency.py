@@ -8,6 +8,7 @@ import pytest
 
 from tests.fakes.eventually import eventually
 from tests.system.client import Client
+from tests.system.crew import crew, pinned
 from tests.system.prompts import answer_to, prompt
 from tests.system.scene import Simulate, Start, accepted, at_rest, calls_of, held, hook_of, together
 
@@ -105,12 +106,16 @@ async def test_a_refused_submit_does_not_use_up_its_request_id(simulate: Simulat
     """Row 41: after a 429 the same request_id is new, also for another body."""
     simulator = simulate(ttft=0, tps=0)
     gateway = start(simulator, PREPARE_URL=hook_of(simulator), MAX_CONCURRENT_LEADERS=1, QUEUE_SIZE=0)
-    async with Client(gateway.url) as client:
-        busy = await accepted(client, prompt("busy", prepare_hold="door"))
+    each = pinned(gateway, list(crew(gateway).values()))
+    async with Client(gateway.url) as client, each as clients:
+        doors = [prompt(f"busy {number}", prepare_hold="door") for number in range(len(clients))]
+        busy = [await accepted(one, door) for one, door in zip(clients, doors, strict=True)]
         refused = await together(client.submit("shed", request_id="r-4") for _ in range(5))
         assert [(reply.status, reply.error["code"]) for reply in refused] == [(429, "queue_full")] * 5
+        await held(simulator, "door", len(busy))
         simulator.release("door")
-        await client.until_status(busy["id"], "ready")
+        for one in busy:
+            await client.until_status(one["id"], "ready")
         assert (await accepted(client, "not shed", request_id="r-4"))["role"] == "leader"
 
 
@@ -176,6 +181,6 @@ async def test_an_id_of_somebody_else_is_like_one_that_is_not(simulate: Simulate
             nobody = await two.call(method, path.format(unknown))
             assert (foreign.status, foreign.body) == (404, nobody.body)
             assert nobody.status == 404
-        assert (await one.record(mine["id"]))["status"] == "ready"
+        await one.until_status(mine["id"], "ready")
         assert (await one.stream(mine["stream_url"])).end.name == "done"
     assert simulator.stats()["calls"] == 1

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
+from itertools import cycle, repeat
 from typing import Any
 
 import pytest
 
 from tests.fakes.eventually import eventually
 from tests.system.client import Client
+from tests.system.crew import crew, pinned
 from tests.system.processes import GatewayProcess
 from tests.system.prompts import prompt
 from tests.system.scene import Simulate, Start, accepted, at_rest, filled, held, hook_of, together
@@ -27,6 +30,8 @@ SIZES = {
     "MAX_CONCURRENT_LLM_STREAMS": 3,
     "MAX_CONCURRENT_LLM_CALLS": 6,
 }
+#: Of all workers together; the others are of each.
+SHARED = ("MAX_CONCURRENT_LLM_STREAMS", "MAX_CONCURRENT_LLM_CALLS")
 
 
 def _series(gateway: GatewayProcess, name: str) -> dict[tuple[str, ...], int]:
@@ -48,20 +53,25 @@ def _closing(gateway: GatewayProcess) -> list[dict[str, Any]]:
 async def test_limits_are_visible_and_nobody_can_change_them(simulate: Simulate, start: Start) -> None:
     """Row 77: /pipeline and /metrics show the effective values, and no method on any path writes them."""
     gateway = start(simulate(ttft=0, tps=0), **SIZES)
+    workers = len(crew(gateway))
+    effective = [size * (1 if name in SHARED else workers) for name, size in SIZES.items()]
 
     def shown() -> list[int]:
         metrics = gateway.metrics()
         capacities = [int(metrics[f'refrain_stage_capacity{{stage="{stage}"}}']) for stage in STAGES]
-        assert capacities == [stage["capacity"] for stage in gateway.get("/pipeline")["stages"]]
+        seen = gateway.get("/pipeline")
+        assert capacities == [stage["capacity"] for stage in seen["stages"]]
+        for worker in seen["workers"]:
+            assert [stage["capacity"] for stage in worker["stages"]] == list(SIZES.values())
         return capacities
 
-    assert shown() == list(SIZES.values())
+    assert shown() == effective
     async with Client(gateway.url) as client:
         for path in ("/", "/pipeline", "/metrics", "/config", "/settings", "/healthz", "/readyz"):
             for method in ("POST", "PUT", "PATCH", "DELETE"):
                 seen = await client.call(method, path, json={"capacity": 99, "max_concurrent_leaders": 99})
                 assert seen.status in (404, 405), (method, path)
-    assert shown() == list(SIZES.values())
+    assert shown() == effective
 
 
 # -- row 79 -----------------------------------------------------------------------------------
@@ -69,19 +79,22 @@ async def test_full_pools_are_not_ill_health(simulate: Simulate, start: Start) -
     """Row 79: with every slot held and the queue full, health is green and the load is visible."""
     simulator = simulate(ttft=0, tps=0)
     gateway = start(simulator, MAX_CONCURRENT_LLM_STREAMS=1, MAX_PENDING=2)
-    async with Client(gateway.url) as client, asyncio.TaskGroup() as group:
-        questions = [prompt(f"full {number}", hold="full") for number in range(3)]
-        asked = [group.create_task(client.complete(questions[0]))]
+    workers = list(crew(gateway).values())
+    callers = pinned(gateway, [workers[0], *workers, *workers])
+    async with callers as (first, *others), Client(gateway.url) as client, asyncio.TaskGroup() as group:
+        asked = [group.create_task(first.complete(prompt("full", hold="full")))]
         await held(simulator, "full")
-        asked += [group.create_task(client.complete(question)) for question in questions[1:]]
-        await filled(gateway, "llm_streams", 1, 2)
-        refused = await client.complete("one too many")
-        assert (refused.status, refused.error["code"]) == (429, "queue_full")
+        for number, other in enumerate(others):
+            asked.append(group.create_task(other.complete(prompt(f"full {number}", hold="full"))))
+        await filled(gateway, "llm_streams", 1, len(others))
+        for _ in range(2 * len(workers) - 1):
+            refused = await client.complete("one too many")
+            assert (refused.status, refused.error["code"]) == (429, "queue_full")
         assert gateway.get("/healthz") == {"status": "ok"}
         components = {"redis": "ok", "upstream": "ok"}
         assert gateway.get("/readyz") == {"status": "ok", "components": components}
         stage = gateway.stage("llm_streams")
-        assert (stage["in_use"], stage["capacity"], stage["waiting"]) == (1, 1, 2)
+        assert (stage["in_use"], stage["capacity"], stage["waiting"]) == (1, 1, len(others))
         await eventually(lambda: gateway.stage("llm_streams")["oldest_wait_ms"] > 0)
         simulator.release("full")
     assert {task.result().status for task in asked} == {200}
@@ -148,20 +161,23 @@ async def test_waits_and_refusals_are_counted_per_stage(simulate: Simulate, star
     """Row 80: a histogram of the waits, gauges of the moment, and what was turned away, for every stage."""
     simulator = simulate(ttft=0, tps=0)
     gateway = start(simulator, MAX_CONCURRENT_LEADERS=1, QUEUE_SIZE=1, PREPARE_URL=hook_of(simulator))
-    async with Client(gateway.url) as client:
-        await accepted(client, prompt("first", prepare_hold="gate"))
-        await held(simulator, "gate")
-        await accepted(client, prompt("second", prepare_hold="gate"))
-        assert (await client.submit("third")).status == 429
+    async with pinned(gateway, list(crew(gateway).values())) as clients:
+        each = len(clients)
+        for number, client in enumerate(clients):
+            await accepted(client, prompt(f"first {number}", prepare_hold="gate"))
+            await held(simulator, "gate", number + 1)
+            await accepted(client, prompt(f"second {number}", prepare_hold="gate"))
+            assert (await client.submit("third")).status == 429
         metrics = gateway.metrics()
-        assert metrics['refrain_stage_in_use{stage="leaders"}'] == 1
-        assert metrics['refrain_stage_waiting{stage="leaders"}'] == 1
-        assert metrics['refrain_stage_refused_total{reason="queue_full",stage="leaders"}'] == 1
-        assert metrics['refrain_stage_wait_seconds_count{stage="leaders"}'] == 1
+        assert metrics['refrain_stage_in_use{stage="leaders"}'] == each
+        assert metrics['refrain_stage_waiting{stage="leaders"}'] == each
+        assert metrics['refrain_stage_refused_total{reason="queue_full",stage="leaders"}'] == each
+        assert metrics['refrain_stage_wait_seconds_count{stage="leaders"}'] == each
         simulator.release("gate")
-        await eventually(lambda: gateway.metrics()['refrain_stage_admitted_total{stage="leaders"}'] == 2)
+        admitted = 'refrain_stage_admitted_total{stage="leaders"}'
+        await eventually(lambda: gateway.metrics()[admitted] == 2 * each)
     metrics = gateway.metrics()
-    assert metrics['refrain_stage_wait_seconds_count{stage="leaders"}'] == 2
+    assert metrics['refrain_stage_wait_seconds_count{stage="leaders"}'] == 2 * each
     assert metrics['refrain_stage_wait_seconds_sum{stage="leaders"}'] > 0
     for stage in STAGES:
         assert f'refrain_stage_wait_seconds_bucket{{le="+Inf",stage="{stage}"}}' in metrics
@@ -238,20 +254,23 @@ async def test_a_stage_that_is_nearly_full_warns_once(simulate: Simulate, start:
     simulator = simulate(ttft=0, tps=0)
     settings = {"MAX_CONCURRENT_LLM_STREAMS": 5, "MAX_CONCURRENT_LEADERS": 5, "ABANDON_GRACE_S": 0}
     gateway = start(simulator, PREPARE_URL=hook_of(simulator), **settings)
-    async with Client(gateway.url) as client, AsyncExitStack() as stack:
+    each = pinned(gateway, list(crew(gateway).values()))
+    async with Client(gateway.url) as client, each as clients, AsyncExitStack() as stack:
 
-        async def hold(name: str, **directive: str) -> None:
-            for number in range(4):
-                submitted = await accepted(client, prompt(f"{name} {number}", **directive))
+        async def hold(name: str, askers: Iterable[Client], **directive: str) -> None:
+            for number, asker in zip(range(4), askers, strict=False):
+                submitted = await accepted(asker, prompt(f"{name} {number}", **directive))
                 await stack.enter_async_context(client.listening(submitted["stream_url"]))
             await held(simulator, name, 4)
 
-        await hold("streams", hold="streams")
-        await eventually(lambda: _warnings(gateway) == [("llm_streams", 5)])
-        await hold("leaders", prepare_hold="leaders")
-        await eventually(lambda: len(_warnings(gateway)) > 1)
+        await hold("streams", cycle(clients), hold="streams")
+        await eventually(lambda: set(_warnings(gateway)) == {("llm_streams", 5)})
+        await hold("leaders", repeat(clients[0]), prepare_hold="leaders")
+        await eventually(lambda: ("leaders", 5) in _warnings(gateway))
     await at_rest(gateway)
-    assert _warnings(gateway) == [("llm_streams", 5), ("leaders", 5)]
+    warned = Counter(_warnings(gateway))
+    assert warned == {("llm_streams", 5): warned["llm_streams", 5], ("leaders", 5): 1}
+    assert warned["llm_streams", 5] <= len(clients), "once by each who holds of what is shared"
 
 
 # -- row 78 and I6 ----------------------------------------------------------------------------

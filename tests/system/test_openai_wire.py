@@ -13,9 +13,10 @@ from openai.types.chat import ChatCompletionChunk, ChatCompletionFunctionToolPar
 
 from tests.fakes.eventually import eventually
 from tests.system.client import Client
+from tests.system.crew import crew, pinned
 from tests.system.processes import GatewayProcess, SimulatorProcess
 from tests.system.prompts import answer_to, prompt
-from tests.system.scene import Simulate, Start, accepted, at_rest, calls_of, filled, held, hook_of
+from tests.system.scene import Simulate, Start, accepted, at_rest, calls_of, filled, held, hook_of, together
 
 pytestmark = pytest.mark.anyio
 
@@ -258,10 +259,10 @@ async def test_the_sdks_own_retry_gets_past_a_full_queue(simulator: SimulatorPro
     gateway = start(simulator, MAX_CONCURRENT_LEADERS=1, QUEUE_SIZE=0, PREPARE_URL=hook_of(simulator))
     async with (
         AsyncOpenAI(base_url=gateway.url + "/v1", api_key="any", timeout=30, max_retries=0) as once,
-        Client(gateway.url) as client,
+        pinned(gateway, list(crew(gateway).values())) as clients,
     ):
-        await accepted(client, prompt("First", prepare_hold="retry"))
-        await filled(gateway, "leaders", 1, 0)
+        await together(accepted(one, prompt(f"1 {n}", prepare_hold="retry")) for n, one in enumerate(clients))
+        await filled(gateway, "leaders", len(clients), 0)
         with pytest.raises(openai.RateLimitError) as caught:
             await once.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "Second"}])
         assert caught.value.code == "queue_full"

@@ -12,7 +12,8 @@ from redis import Redis
 
 from tests.fakes.eventually import eventually
 from tests.system.client import Client, Stream
-from tests.system.processes import GatewayProcess
+from tests.system.crew import crew, pinned
+from tests.system.processes import GatewayProcess, workers
 from tests.system.prompts import answer_to, prompt
 from tests.system.scene import (
     Simulate,
@@ -29,6 +30,8 @@ from tests.system.scene import (
 from tests.system.sse import Event
 
 pytestmark = pytest.mark.anyio
+
+PROCESSES = workers()
 
 
 async def test_ten_at_once_cost_one_preparation_and_one_generation(simulate: Simulate, start: Start) -> None:
@@ -80,7 +83,7 @@ async def test_any_number_of_followers_passes_a_small_follower_stage(
     assert texts == {answer_to(question, 5)}
     assert scraped
     for in_use, admitted, released in scraped:
-        assert in_use <= cap
+        assert in_use <= cap * PROCESSES
         assert admitted == released + in_use
     await at_rest(gateway)
     assert gateway.metrics()['refrain_stage_admitted_total{stage="followers"}'] == 40
@@ -140,6 +143,9 @@ def _said(events: list[Event]) -> list[tuple[str, str]]:
     return [(event.json["text"], event.id) for event in events if event.name == "delta"]
 
 
+LAST_MOMENT = ("follower", "coalesced")
+
+
 async def test_there_is_no_gap_between_the_end_and_the_cache(simulate: Simulate, start: Start) -> None:
     """Row 28: the same question right after the last token: the full text, and no second call, every time."""
     simulator = simulate(ttft=0, tps=0)
@@ -149,11 +155,17 @@ async def test_there_is_no_gap_between_the_end_and_the_cache(simulate: Simulate,
             question = prompt(f"row 28, {number}", tokens=5)
             first = await client.ask(question)
             again = await accepted(client, question)
-            assert (again["role"], again["status"]) == ("cached", "completed")
             second = await client.stream(again["stream_url"])
             assert second.text == first.text == answer_to(question, 5)
-            assert second.end.json["cache"] == "hit"
+            seen = (again["role"], again["status"], second.end.json["cache"])
+            # Another worker may hear of the end a moment after the reader: it follows what is over.
+            assert seen == ("cached", "completed", "hit") or (PROCESSES > 1 and seen[::2] == LAST_MOMENT)
     assert simulator.stats()["calls"] == 20
+
+
+def kept(redis: Redis) -> int:
+    """The answers in it: all that a process alone has there, and one of the names of several."""
+    return redis.dbsize() if PROCESSES == 1 else len(redis.keys("g:{b*}:c:*"))
 
 
 async def test_an_answer_that_is_being_stored_is_found(simulate: Simulate, start: Start) -> None:
@@ -161,18 +173,25 @@ async def test_an_answer_that_is_being_stored_is_found(simulate: Simulate, start
     simulator = simulate(ttft=0, tps=0)
     with TemporaryDirectory(prefix="rf-") as root:
         gateway = start(simulator, LOCAL_CACHE_BYTES=0, XDG_RUNTIME_DIR=root)
-        async with Client(gateway.url) as client:
+        async with (
+            pinned(gateway, [crew(gateway)[1]] * 2) as (other, client),
+            asyncio.TaskGroup() as group,
+        ):
+            question = prompt("row 28", hold="stored")
             with Redis(unix_socket_path=embedded_socket(root)) as redis:
+                asked = group.create_task(other.ask(question))
+                await held(simulator, "stored")
                 redis.client_pause(60_000, all=False)  # it answers look-ups, and lets writes wait
-                first = await client.ask("row 28")
-                twins = await together(accepted(client, "row 28") for _ in range(5))
-                assert redis.dbsize() == 0
+                simulator.release("stored")
+                first = await asked
+                twins = await together(accepted(client, question) for _ in range(5))
+                assert kept(redis) == 0
                 redis.client_unpause()
-                await eventually(lambda: redis.dbsize() == 1)
+                await eventually(lambda: kept(redis) == 1)
             assert [(twin["role"], twin["status"]) for twin in twins] == [("cached", "completed")] * 5
             streams = await together(client.stream(twin["stream_url"]) for twin in twins)
             assert {stream.text for stream in streams} == {first.text}
-            assert (await client.ask("row 28")).end.json["cache"] == "hit"
+            assert (await client.ask(question)).end.json["cache"] == "hit"
     assert simulator.stats()["calls"] == 1
 
 
@@ -187,8 +206,8 @@ async def test_a_follower_is_served_though_its_leader_never_comes(simulate: Simu
         stream = await client.stream(follower["stream_url"])
         assert stream.end.name == "done"
         assert stream.text == answer_to("is anybody there?", 60)
-        record = await client.record(ghost["id"])
-        assert (record["status"], record["text"]) == ("completed", stream.text)
+        record = await client.until_status(ghost["id"], "completed")
+        assert record["text"] == stream.text
     assert simulator.stats()["calls"] == 1
     await at_rest(gateway)
 

@@ -8,6 +8,8 @@ import pytest
 
 from tests.fakes.eventually import eventually
 from tests.system.client import Client
+from tests.system.crew import crew, pinned
+from tests.system.places import placed
 from tests.system.prompts import answer_to, prompt
 from tests.system.scene import Simulate, Start, accepted, at_rest, filled, held, hook_of, together
 
@@ -21,8 +23,8 @@ async def test_the_hook_never_sees_more_than_the_leader_limit(
     """Row 15: six distinct prompts with a slow hook: its peak is the limit, neither less nor more."""
     simulator = simulate(ttft=0, tps=0, prepare_delay=0.02)
     gateway = start(simulator, PREPARE_URL=hook_of(simulator), MAX_CONCURRENT_LEADERS=limit)
-    async with Client(gateway.url) as client:
-        ids = [(await accepted(client, prompt(f"row 15, {n}", prepare_hold="door")))["id"] for n in range(6)]
+    async with pinned(gateway, [crew(gateway)[1]]) as (door,), Client(gateway.url) as client:
+        ids = [(await accepted(door, prompt(f"row 15, {n}", prepare_hold="door")))["id"] for n in range(6)]
         await held(simulator, "door", limit)
         await filled(gateway, "leaders", limit, 6 - limit)
         assert simulator.stats()["prepare"]["in_flight"] == limit
@@ -147,12 +149,16 @@ async def test_a_follower_overtakes_leaders_that_wait(simulate: Simulate, start:
     simulator = simulate(ttft=0, tps=0)
     gateway = start(simulator, PREPARE_URL=hook_of(simulator), MAX_CONCURRENT_LEADERS=1)
     live = prompt("live", hold="live", hold_after=2)
-    async with Client(gateway.url) as client, asyncio.TaskGroup() as group:
+    async with (
+        pinned(gateway, [crew(gateway)[1]]) as (door,),
+        Client(gateway.url) as client,
+        asyncio.TaskGroup() as group,
+    ):
         leader = await accepted(client, live)
         reading = group.create_task(client.stream(leader["stream_url"]))
         await client.until_status(leader["id"], "streaming")
-        await accepted(client, prompt("busy", prepare_hold="busy"))
-        queued = await accepted(client, "queued")
+        await accepted(door, prompt("busy", prepare_hold="busy"))
+        queued = await accepted(door, "queued")
         await filled(gateway, "leaders", 1, 1)
         follower = await accepted(client, live)
         assert follower["role"] == "follower"
@@ -172,17 +178,16 @@ async def test_leaders_start_in_the_order_of_their_submits(simulate: Simulate, s
     simulator = simulate(ttft=0, tps=0)
     gateway = start(simulator, PREPARE_URL=hook_of(simulator), MAX_CONCURRENT_LEADERS=1)
     questions = [prompt(f"turn {n}", prepare_hold=f"turn-{n}") for n in range(5)]
-    async with Client(gateway.url) as client:
-        leaders = [await accepted(client, question) for question in questions]
-        followers = [await accepted(client, questions[4]) for _ in range(3)]
+    async with pinned(gateway, [crew(gateway)[1]]) as (door,), Client(gateway.url) as client:
+        leaders = [await accepted(door, question) for question in questions]
+        followers = [await accepted(door, questions[4]) for _ in range(3)]
         assert [one["role"] for one in followers] == ["follower"] * 3
         assert [one["queue_position"] for one in followers] == [4] * 3, "as their leader, not behind it"
         await filled(gateway, "leaders", 1, 4)
         for turn, leader in enumerate(leaders):
             await held(simulator, f"turn-{turn}")
             assert simulator.stats()["holding"] == {f"turn-{turn}": 1}, "one at a time"
-            behind = [await client.record(later["id"]) for later in leaders[turn + 1 :]]
-            assert [record["queue_position"] for record in behind] == list(range(1, 5 - turn))
+            await placed(client, leaders[turn + 1 :], list(range(1, 5 - turn)))
             simulator.release(f"turn-{turn}")
             await client.until_status(leader["id"], "ready")
         assert simulator.stats()["prepare"]["calls"] == 5

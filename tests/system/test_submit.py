@@ -12,6 +12,8 @@ import pytest
 
 from tests.fakes.eventually import eventually
 from tests.system.client import Client
+from tests.system.crew import crew, pinned
+from tests.system.places import placed
 from tests.system.prompts import answer_to, prompt
 from tests.system.scene import Simulate, Start, accepted, at_rest, calls_of, filled, held, hook_of
 from tests.system.sse import Event
@@ -82,47 +84,58 @@ async def test_status_walks_forward_through_every_stage(simulate: Simulate, star
     gateway = start(
         simulator, PREPARE_URL=hook_of(simulator), MAX_CONCURRENT_LEADERS=1, MAX_CONCURRENT_LLM_STREAMS=1
     )
-    seen: list[str] = []
     stages: dict[str, str] = {}
 
-    async with Client(gateway.url) as client, asyncio.TaskGroup() as group:
+    async with (
+        pinned(gateway, list(crew(gateway).values())) as (door, *others),
+        Client(gateway.url) as client,
+        asyncio.TaskGroup() as group,
+    ):
         talker = await accepted(client, prompt("holds the slot", hold="talker"))
         listening = group.create_task(client.stream(talker["stream_url"]))
         await held(simulator, "talker")
-        await accepted(client, prompt("holds the leader", prepare_hold="planner"))
+        await accepted(door, prompt("holds the leader", prepare_hold="planner"))
         await held(simulator, "planner")
         mine = await accepted(
-            client, prompt("walks", prepare_hold="prepare", hold="answer", hold_after=2, tokens=4)
+            door, prompt("walks", prepare_hold="prepare", hold="answer", hold_after=2, tokens=4)
         )
         assert (mine["status"], mine["queue_position"]) == ("queued", 1)
 
-        async def poll() -> None:
+        walks: list[list[str]] = []
+
+        async def poll(watcher: Client) -> None:
+            seen: list[str] = []
+            walks.append(seen)
             while not seen or seen[-1] != "completed":
-                record = await client.record(mine["id"])
+                record = await watcher.record(mine["id"])
                 if not seen or seen[-1] != record["status"]:
                     seen.append(record["status"])
                     stages[record["status"]] = record["stage"]
                 await asyncio.sleep(0)
 
-        polling = group.create_task(poll())
-        await eventually(lambda: seen == WALK[:1])
+        async def walked(count: int) -> None:
+            await eventually(lambda: walks == [WALK[:count]] * (1 + len(others)))
+
+        polling = [group.create_task(poll(watcher)) for watcher in (door, *others)]
+        await walked(1)
         simulator.release("planner")
-        await eventually(lambda: seen == WALK[:2])
+        await walked(2)
         simulator.release("prepare")
-        await eventually(lambda: seen == WALK[:3])
+        await walked(3)
         reading = group.create_task(client.stream(mine["stream_url"]))
-        await eventually(lambda: seen == WALK[:4])
+        await walked(4)
         simulator.release("talker")
-        await eventually(lambda: seen == WALK[:5])
+        await walked(5)
         await held(simulator, "answer")
-        halfway = await client.record(mine["id"])
+        halfway = await door.record(mine["id"])
         simulator.release("answer")
-        await polling
+        for watching in polling:
+            await watching
         stream = await reading
         assert (await listening).end.name == "done"
         after = await client.record(mine["id"])
 
-    assert seen == WALK
+    assert walks == [WALK] * (1 + len(others)), "through each worker by itself"
     assert stages == dict(
         zip(
             WALK,
@@ -181,13 +194,14 @@ async def test_place_in_the_queue_is_told_from_the_start(simulate: Simulate, sta
     """Rows 1 and 3: a queued submit says where it stands, and the record agrees."""
     simulator = simulate(ttft=0, tps=0)
     gateway = start(simulator, PREPARE_URL=hook_of(simulator), MAX_CONCURRENT_LEADERS=1)
-    async with Client(gateway.url) as client:
-        first = await accepted(client, prompt("first", prepare_hold="door"))
+    async with pinned(gateway, [crew(gateway)[1]]) as (door,), Client(gateway.url) as client:
+        first = await accepted(door, prompt("first", prepare_hold="door"))
         assert first["queue_position"] is None
         for place in (1, 2, 3):
-            queued = await accepted(client, f"place {place}")
+            queued = await accepted(door, f"place {place}")
             assert (queued["status"], queued["queue_position"]) == ("queued", place)
-            assert (await client.record(queued["id"]))["queue_position"] == place
+            assert (await door.record(queued["id"]))["queue_position"] == place
+            await placed(client, [queued], [place])
         await filled(gateway, "leaders", 1, 3)
         simulator.release("door")
         await filled(gateway, "leaders", 0, 0)

@@ -11,6 +11,7 @@ import pytest
 
 from tests.fakes.eventually import eventually
 from tests.system.client import Client
+from tests.system.crew import crew, pinned
 from tests.system.processes import ROOT, SimulatorProcess
 from tests.system.prompts import answer_to, prompt
 from tests.system.scene import (
@@ -41,13 +42,16 @@ async def test_a_wait_for_a_leader_place_ends_with_its_own_name(
 ) -> None:
     """Row 51: queued longer than the limit is a terminal event, a status and, on the other wire, a 429."""
     gateway = start(simulator, MAX_CONCURRENT_LEADERS=1, QUEUE_TIMEOUT_S=0.5, PREPARE_URL=hook_of(simulator))
-    async with Client(gateway.url) as client:
-        first = await accepted(client, prompt("First", prepare_hold="queue"))
+    async with pinned(gateway, [crew(gateway)[1]] * 3) as (door, *doors), Client(gateway.url) as client:
+        first = await accepted(door, prompt("First", prepare_hold="queue"))
         await filled(gateway, "leaders", 1, 0)
-        chat = await accepted(client, "Second")
+        chat = await accepted(door, "Second")
         async with asyncio.TaskGroup() as group:
             reading = group.create_task(client.stream(chat["stream_url"]))
-            refusals = [group.create_task(client.complete("Third", stream=asked)) for asked in (False, True)]
+            refusals = [
+                group.create_task(there.complete("Third", stream=asked))
+                for there, asked in zip(doors, (False, True), strict=True)
+            ]
         stream = reading.result()
         assert (stream.end.name, stream.end.json["code"]) == ("failed", "queue_timeout")
         assert (await client.record(chat["id"]))["status"] == "expired"
@@ -149,9 +153,9 @@ async def test_waiting_for_a_leader_place_is_no_part_of_the_preparations_time(
 ) -> None:
     """Row 53: two that time out before it in preparation take nothing from the third one's time."""
     gateway = start(simulator, MAX_CONCURRENT_LEADERS=1, PREPARE_TIMEOUT_S=2, PREPARE_URL=hook_of(simulator))
-    async with Client(gateway.url) as client:
-        stuck = [await accepted(client, prompt(word, prepare_hold="never")) for word in ("One", "Two")]
-        third = await accepted(client, "Three")
+    async with pinned(gateway, [crew(gateway)[1]]) as (door,), Client(gateway.url) as client:
+        stuck = [await accepted(door, prompt(word, prepare_hold="never")) for word in ("One", "Two")]
+        third = await accepted(door, "Three")
         *ends, last = await together(client.stream(chat["stream_url"]) for chat in (*stuck, third))
         assert [(stream.end.name, stream.end.json["code"]) for stream in ends] == [
             ("failed", "prepare_timeout")
@@ -209,12 +213,16 @@ async def test_a_cancel_ends_any_wait_and_takes_no_slot_later(
     gateway = start(simulator, **settings)
     holding = prompt("Holding", hold="cancel", prepare_hold="cancel")
     waiting = prompt("Cancelled while it waits")
-    async with Client(gateway.url) as client, asyncio.TaskGroup() as group:
-        first = group.create_task(client.ask(holding))
+    async with (
+        pinned(gateway, [crew(gateway)[1]] * 2) as (door, other),
+        Client(gateway.url) as client,
+        asyncio.TaskGroup() as group,
+    ):
+        first = group.create_task(client.stream((await accepted(door, holding))["stream_url"]))
         await filled(gateway, stage, 1, 0)
-        chat = await accepted(client, waiting)
+        chat = await accepted(door, waiting)
         stream = group.create_task(client.stream(chat["stream_url"]))
-        whole = group.create_task(client.complete(waiting + " too"))
+        whole = group.create_task(other.complete(waiting + " too"))
         await filled(gateway, stage, 1, 2)
         async with asyncio.timeout(SOON_S):
             assert (await client.cancel(chat["id"])).json["status"] == "cancelled"

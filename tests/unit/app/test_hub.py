@@ -135,3 +135,17 @@ async def test_an_answer_to_an_earlier_question_answers_no_later_one() -> None:
         await settle()
         await parent.answer(second_question, 5)
         assert admitted(await second) == [5]
+
+
+async def test_the_last_minutes_are_the_parents_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one worker or of all; a parent that is silent costs the charts their past, and nothing else."""
+    past = {"every_s": 1.0, "fields": ["at"], "rows": [[7.0]]}
+    async with lined() as parent, asyncio.TaskGroup() as group:
+        asking = group.create_task(parent.hub.history(2))
+        asked = await parent.heard("recall")
+        assert asked["worker"] == 2
+        await parent.say({"t": "history", "n": asked["n"], "history": past})
+        assert await asking == past
+    monkeypatch.setattr("app.hub.ASK_S", 0.0)
+    async with lined() as parent:
+        assert (await parent.hub.history(None))["rows"] == []

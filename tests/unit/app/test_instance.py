@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from app.instance import metrics, pipeline
 from app.readings import Instance, bury
 from app.snapshot import LISTED
@@ -13,12 +15,16 @@ def values(instance: Instance) -> dict[str, float]:
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
 
 
+def running(id: str, subscribers: int = 1, **more: Any) -> dict[str, Any]:
+    return {"id": id, "phase": "live", "subscribers": subscribers, "events": 3, "age_ms": 5, **more}
+
+
 def test_the_whole_and_each_worker_are_shown() -> None:
     """Whichever worker answers: sums at the top, and every worker by itself below."""
     shown = pipeline(
         Instance(
             [
-                reading(n, stage(admitted=n), totals={"completed": n}, broadcasts=[{"id": str(n)}])
+                reading(n, stage(admitted=n), totals={"completed": n}, broadcasts=[running(str(n))])
                 for n in (1, 2)
             ]
         )
@@ -52,7 +58,7 @@ def test_one_ready_worker_makes_the_instance_ready() -> None:
 
 def test_a_long_list_of_broadcasts_is_cut_and_counted() -> None:
     """As in one process: ten thousand answers must not make a page of megabytes."""
-    many = [{"id": str(n)} for n in range(LISTED)]
+    many = [running(str(n)) for n in range(LISTED)]
     shown = pipeline(Instance([reading(n, broadcasts=many) for n in (1, 2)]))
     assert len(shown["broadcasts"]) == LISTED
     assert [one["broadcasts"] for one in shown["workers"]] == [LISTED, LISTED]
@@ -77,3 +83,15 @@ def test_one_worker_alone_is_shown_without_the_departed() -> None:
     seen = values(Instance(both, gone, only=1))
     assert (seen["refrain_calls_total"], seen["refrain_workers"]) == (1, 1)
     assert seen['refrain_stage_admitted_total{stage="leaders"}'] == 1
+
+
+def test_an_answer_that_several_workers_follow_is_one() -> None:
+    """Three tabs on three workers read one broadcast: shown once, as its maker sees it, with all its readers."""
+    mirror = running("7", 2, mirror=True, phase="waiting", events=0)
+    shown = pipeline(
+        Instance([reading(1, broadcasts=[mirror]), reading(2, broadcasts=[running("7"), running("8")])])
+    )
+    assert shown["broadcasts"] == [
+        {**running("7", 3), "processes": 2},
+        {**running("8", 1), "processes": 1},
+    ]

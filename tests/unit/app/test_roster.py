@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 
 from app.framing import framed
+from app.history import EVERY_S, FIELDS
 from app.readings import Reading, packed, unpacked
 from app.roster import PATIENCE_S, Line, Roster
 from runtime.supervisor import Supervisor
-from tests.fakes.readings import counter, reading, stage
+from tests.fakes.readings import counter, every_stage, reading, stage
 from tests.fakes.turns import settle
 from tests.virtual_time import virtual
 
@@ -167,3 +168,26 @@ async def test_a_worker_is_ready_when_it_says_so() -> None:
     assert not broken.line.ready.is_set()
     assert roster.line(1) is worker.line
     await ended(worker, broken)
+
+
+@virtual
+async def test_a_second_is_a_row_for_the_instance_and_for_each_worker() -> None:
+    """What a killed worker had counted stays in the sums, and no row goes back."""
+    supervisor = Supervisor()
+    roster = Roster(supervisor)
+    first, second = Worker(roster, 1), Worker(roster, 2)
+    supervisor.own("history", roster.remember())
+    for worker in (first, second):
+        worker.say(t="reading", r=packed(reading(worker.number, *every_stage(), totals={"requests": 4})))
+    await asyncio.sleep(EVERY_S)
+    roster.leave(2)
+    await asyncio.sleep(EVERY_S)
+    first.say(t="recall", n=9, worker=None)
+    first.say(t="recall", n=10, worker=1)
+    await settle()
+    everybody, one = (message for message in first.wire.sent if message["t"] == "history")
+    requests = FIELDS.index("requests")
+    assert (everybody["n"], [row[requests] for row in everybody["history"]["rows"][-2:]]) == (9, [8, 8])
+    assert (one["n"], [row[requests] for row in one["history"]["rows"][-2:]]) == (10, [4, 4])
+    await ended(first, second)
+    await supervisor.close()

@@ -43,6 +43,7 @@ async def test_at_rest_every_stage_is_listed_and_free() -> None:
         for name, stage in by_name(shown).items():
             assert stage.keys() == {
                 "name", "scope", "capacity", "in_use", "waiting", "max_waiting", "oldest_wait_ms",
+                "admitted", "refused",
             }  # fmt: skip
             assert (stage["in_use"], stage["waiting"], stage["oldest_wait_ms"]) == (0, 0, 0)
             assert stage["scope"] == ("shared" if name.startswith("llm_") else "process")
@@ -75,7 +76,7 @@ async def test_what_runs_and_what_waits_is_shown_without_a_word_of_it() -> None:
         phases = sorted(broadcast["phase"] for broadcast in shown["broadcasts"])
         assert phases == ["live", "queued", "queued"]
         for broadcast in shown["broadcasts"]:
-            assert broadcast.keys() == {"id", "phase", "subscribers", "events", "age_ms"}
+            assert broadcast.keys() == {"id", "phase", "subscribers", "events", "age_ms", "processes"}
             assert broadcast["subscribers"] == 1
         totals = shown["totals"]
         assert (totals["broadcasts"], totals["subscribers"], totals["upstream_in_flight"]) == (3, 3, 1)

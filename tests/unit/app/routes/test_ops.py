@@ -1,4 +1,4 @@
-"""The operator's routes: health, readiness, metrics, the pipeline and the first page."""
+"""The operator's routes: health, readiness, metrics and the pipeline."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 
 from app.gateway import Gateway
+from app.history import EVERY_S, FIELDS
 from app.routes.ops import FRAME_S
 from runtime.metrics import STAGES
 from tests.fakes.asgi import Peer
 from tests.fakes.eventually import eventually
-from tests.fakes.running_app import NOWHERE, application, running_app
+from tests.fakes.running_app import application, running_app
 from tests.fakes.upstream import HANG, ScriptedUpstream, answer
 
-GUARDED = ("/", "/metrics", "/pipeline", "/pipeline/stream")
+GUARDED = ("/", "/metrics", "/pipeline", "/pipeline/history", "/pipeline/stream")
 ADMIN = "an-admin-key"
 
 
@@ -195,9 +196,14 @@ async def test_a_reader_of_the_pipeline_that_leaves_is_let_go() -> None:
             await task
 
 
-def test_the_first_page_says_what_answers(client: TestClient) -> None:
-    """Row 79, rule 15: nobody shall take a simulated model for a real one, nor look for the routes."""
-    text = client.get("/").text
-    assert f"Answers come from {NOWHERE}." in text
-    for route in ("/chat", "/v1/chat/completions", "/pipeline", "/metrics", "/healthz", "/readyz"):
-        assert route in text
+@pytest.mark.anyio
+async def test_the_last_minutes_are_told_by_the_second() -> None:
+    """A page that is opened in the middle of an incident shows how it began."""
+    async with running_app() as app:
+        await eventually(lambda: app.state.gateway.supervisor.healthy)
+        told = (await Peer("GET", "/pipeline/history").call(app)).json
+        assert told["every_s"] == EVERY_S
+        assert told["fields"] == list(FIELDS)
+        assert {len(row) for row in told["rows"]} == {len(FIELDS)}
+        assert (await Peer("GET", "/pipeline/history?worker=1").call(app)).json == told
+        assert (await Peer("GET", "/pipeline/history?worker=2").call(app)).json["rows"] == []
