@@ -21,5 +21,5 @@ class Asked:
     too_old: bool
 
     @property
-    def waited_ms(self) -> int:
-        return round((asyncio.get_running_loop().time() - self.ticket.arrived_at) * 1000)
+    def waited_ms(self) -> float:
+        return (asyncio.get_running_loop().time() - self.ticket.arrived_at) * 1000

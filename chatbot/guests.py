@@ -19,7 +19,7 @@ from cache.requests import Known, SharedRequests
 from cache.views import View
 from chatbot import told
 from chatbot.known import KnownRequests
-from chatbot.record import Record, Role
+from chatbot.record import TIMINGS, Record, Role
 from chatbot.records import Records
 from chatbot.texts import Texts
 from chatbot.ticket import Ticket
@@ -207,13 +207,15 @@ class Guests:
         )
         record.events_at_end = end.events
         record.claim.end(told.end_of(end, asyncio.get_running_loop().time()))
-        record.told = end.timings or None
+        record.told = end.timings or dict.fromkeys(TIMINGS)  # nobody has told: unknown, not wrong
         return record
 
     def _record(self, id: str, known: Known, about: told.About) -> Record:
         now = asyncio.get_running_loop().time()
         arrived_at = now - max(0.0, time.time() - about.created_at)
-        ticket = Ticket(id, about.tenant, Priority(about.priority), arrived_at, about.created_at)
+        ticket = Ticket(
+            id, about.tenant, Priority(about.priority), arrived_at, about.created_at, about.traceparent
+        )
         record = Record(
             ticket,
             Role(known.role),
@@ -277,9 +279,13 @@ class Guests:
 
     def _end_as(self, record: Record, raw: bytes | None) -> None:
         """End it here as it has ended everywhere; with its broadcast it ends by itself."""
-        if not raw or record.claim.ended is not None:
+        if not raw:
             return
         end = told.read_ended(raw)
+        if record.guest and end.timings:
+            record.told = end.timings  # its own process has measured them
+        if record.claim.ended is not None:
+            return
         if end.shared and (end.code != WorkerLost.code or not record.guest):
             return  # with its broadcast; and whoever has it knows better than those who missed it
         if end.outcome == "cancelled":

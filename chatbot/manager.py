@@ -109,14 +109,14 @@ class ChatManager:
                 return self._lead(key, request, ticket, via, lookup_ms)
         return await self._join(twin, ticket, via)
 
-    async def _look_up(self, key: str) -> tuple[SealedAnswer | None, int]:
+    async def _look_up(self, key: str) -> tuple[SealedAnswer | None, float]:
         """What the cache has, and the milliseconds it took to say so. The only wait before the claim."""
         loop = asyncio.get_running_loop()
         asked_at = loop.time()
         sealed = await self._lane.lookup(key)
         if self._draining:
             raise Draining()
-        return sealed, round((loop.time() - asked_at) * 1000)
+        return sealed, (loop.time() - asked_at) * 1000
 
     def _twin(self, key: str, request: ChatRequest) -> Broadcast[Chunk] | None:
         """A flight that this request may share: running, or sealed and not yet in the cache."""
@@ -130,7 +130,9 @@ class ChatManager:
         return None if unwanted else flight
 
     # -- the three roles ----------------------------------------------------------------------
-    def _hit(self, answer: SealedAnswer, log: Log[Chunk], ticket: Ticket, via: Via, lookup_ms: int) -> Record:
+    def _hit(
+        self, answer: SealedAnswer, log: Log[Chunk], ticket: Ticket, via: Via, lookup_ms: float
+    ) -> Record:
         broadcast = self._broadcasts.landed(answer.key, log)
         ttl = answer.remaining_ttl(time.time())
         record = Record(
@@ -145,7 +147,7 @@ class ChatManager:
         request: ChatRequest,
         ticket: Ticket,
         via: Via,
-        lookup_ms: int | None = None,
+        lookup_ms: float | None = None,
         epoch: int | None = None,
     ) -> Record:
         if request.cache.only_if_cached:

@@ -40,6 +40,8 @@ _SHOWN: dict[Phase, tuple[str, str]] = {
 _STATUSES = [status for status, _ in _SHOWN.values()]
 
 
+#: What `timings` has, each in milliseconds or unknown.
+TIMINGS = ("queue_ms", "prepare_ms", "slot_wait_ms", "ttft_ms", "total_ms")
 _LOST = (LeaderLost.code, WorkerLost.code)
 
 
@@ -79,7 +81,7 @@ class Record:
         self.told: dict[str, int | None] | None = None  #: a guest's timings, once it has ended
         self.claim: Claim
         self.request_id = request_id.get()
-        self.lookup_ms: int | None = None
+        self.lookup_ms: float | None = None
         self._shown_status = 0
         self._shown_position: tuple[str, int] | None = None
         self.events_at_end: int | None = None  #: of the log, if it ended by itself
@@ -117,7 +119,7 @@ class Record:
         return Progress(_STATUSES[self._shown_status], stage, position, eta_ms)
 
     def _position(self, stage: str) -> int | None:
-        position = self.broadcast.position
+        position = self.broadcast.place
         if not position:
             return None
         if self._shown_position is not None and self._shown_position[0] == stage:
@@ -151,7 +153,8 @@ class Record:
             begun = entered.get(start)
             if begun is None:
                 return None
-            until = stop if stop is not None else ended_at
+            # Of a guest: what its mirror has not seen end is not known here.
+            until = stop if stop is not None or self.guest else ended_at
             if until is None:
                 return None
             return max(0, round((until - max(begun, joined)) * 1000))

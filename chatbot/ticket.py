@@ -17,17 +17,22 @@ def new_id() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """`arrived_at` is loop time, `created_at` wall time for people to read; both in seconds."""
+    """`arrived_at` is loop time, `created_at` wall time for people to read; both in seconds.
+
+    `traceparent`: of the span of the request; "" if it has none.
+    """
 
     id: str
     tenant: str
     priority: Priority
     arrived_at: float
     created_at: float
+    traceparent: str = ""
 
     @classmethod
-    def issue(cls, tenant: str, priority: Priority = Priority.INTERACTIVE) -> Ticket:
-        return cls(new_id(), tenant, priority, asyncio.get_running_loop().time(), time.time())
+    def issue(cls, tenant: str, priority: Priority = Priority.INTERACTIVE, traceparent: str = "") -> Ticket:
+        now = asyncio.get_running_loop().time()
+        return cls(new_id(), tenant, priority, now, time.time(), traceparent)
 
     def placed(self, key: str) -> Ticket:
         """The same, its id ending as `key` does: what Redis knows of both is in one partition."""

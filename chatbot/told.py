@@ -21,6 +21,7 @@ class About(msgspec.Struct, array_like=True):
     route: str
     cache: str
     ttl_s: float | None = None
+    traceparent: str = ""
 
 
 class Ended(msgspec.Struct, omit_defaults=True):
@@ -67,6 +68,7 @@ def about(record: Record) -> bytes:
         record.route,
         record.cache.value,
         record.hit_ttl_s,
+        ticket.traceparent,
     )
     return _encoder.encode(said)
 
@@ -78,7 +80,16 @@ def hit() -> bytes:
 
 def about_unborn(ticket: Ticket, key: str, route: str, *, native: bool) -> bytes:
     """Of a request whose role its own look-up decides; CacheResult follows from the role."""
-    about = About(ticket.tenant, key, ticket.created_at, ticket.priority.value, native, route, "")
+    about = About(
+        ticket.tenant,
+        key,
+        ticket.created_at,
+        ticket.priority.value,
+        native,
+        route,
+        "",
+        traceparent=ticket.traceparent,
+    )
     return _encoder.encode(about)
 
 
