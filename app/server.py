@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import uvicorn
@@ -23,6 +23,8 @@ log = logging.getLogger("refrain.server")
 KEEP_ALIVE_S: Final = 75
 #: After the drain: how long the last bytes may take to leave.
 FLUSH_S: Final = 2.0
+#: Until it is known how the requests of other processes have ended that drain at the same time.
+HEAR_S: Final = 1.0
 
 
 def configuration(app: Any) -> uvicorn.Config:
@@ -96,6 +98,17 @@ class Server(uvicorn.Server):
         self._interrupted = True
         self.begin_drain()
 
+    async def _end_all(self) -> None:
+        """Where all processes end at once, the readers of their requests that are here are told so."""
+        gateway = self._gateway
+        gateway.broadcasts.end_all(Draining(), led=True)
+        if gateway.sharing is not None:
+            gateway.sharing.last_words()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HEAR_S):
+                await gateway.connections.quiet()
+        gateway.broadcasts.end_all(Draining())
+
     async def _drain(self) -> None:
         """The socket stays open: new work is refused by name, streams of running requests are served."""
         gateway = self._gateway
@@ -107,7 +120,7 @@ class Server(uvicorn.Server):
                 await gateway.connections.quiet()
         except TimeoutError:
             log.warning("drain timed out", extra={"running": len(gateway.broadcasts.running)})
-            gateway.broadcasts.end_all(Draining())
+            await self._end_all()
         try:
             async with asyncio.timeout(FLUSH_S):
                 await gateway.connections.quiet()

@@ -122,6 +122,7 @@ class Sharing:
             settle_s=guard_s(s.lease_s) + 2 * beat_s(s.lease_s),
         )
         manager.meet(self.relay, requests, known, guests)
+        self.last_words = guests.endings.last_words
 
     # -- Claims, for the fast lane -------------------------------------------------------------
     @property

@@ -78,7 +78,7 @@ class Answering:
             except UpstreamError as error:
                 delay = self._delay(broadcast, error)
                 broadcast.not_before = asyncio.get_running_loop().time() + delay
-                broadcast.admission = None
+                broadcast.admission, broadcast.setback = None, error
                 broadcast.signal(Signal.RETRY)
                 # Nobody connected any more: it is idle again, and the next subscriber starts it.
                 return broadcast.phase is Phase.QUEUED

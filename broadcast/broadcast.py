@@ -73,6 +73,8 @@ class Broadcast(Generic[E]):
         self.foreign = Others()  #: who follows it from other processes
         self.shown = Shown()  #: of a mirror: what its maker says of its place
         self.step: str | None = None  #: of preparation
+        self.setback: GatewayError | None = None  #: why the call before this one failed
+        self.traceparent = ""  #: of the span of the work on it, wherever that is done
         self.work: asyncio.Task[None] | None = None  #: what the driver runs for it now
         self.driver = driver
         self._turns: list[tuple[float, str, Claim]] = []  # heap; those who lost interest are dropped lazily
@@ -116,6 +118,11 @@ class Broadcast(Generic[E]):
         if self.phase in (Phase.WAITING, Phase.QUEUED) and self.admission is not None:
             return self.admission.position
         return 0
+
+    @property
+    def place(self) -> int:
+        """`position` as it is told, here and elsewhere: it only falls, whoever overtakes."""
+        return self.position if self.remote or self.admission is None else self.admission.told(self.position)
 
     @property
     def stake(self) -> str:
@@ -196,10 +203,8 @@ class Broadcast(Generic[E]):
         """Nobody anywhere is interested."""
         if not self.running:
             return
-        if expired:
-            self._finish(Signal.EXPIRE, Outcome.EXPIRED, None)
-        else:
-            self._finish(Signal.ABANDON, Outcome.CANCELLED, None)
+        signal = Signal.EXPIRE if expired else Signal.ABANDON
+        self._finish(signal, Outcome.EXPIRED if expired else Outcome.CANCELLED, None)
 
     # -- the course ---------------------------------------------------------------------------
     def signal(self, signal: Signal) -> None:

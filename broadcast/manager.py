@@ -167,10 +167,10 @@ class BroadcastManager:
         stage = self._leaders if broadcast.phase is Phase.WAITING else self._llm_streams
         return stage.predicted_wait(position - 1) if stage.measured else None
 
-    def end_all(self, error: GatewayError) -> None:
-        """The process ends: whatever still runs gets its terminal event now."""
+    def end_all(self, error: GatewayError, *, led: bool = False) -> None:
+        """The process ends: what still runs gets its terminal event now; `led`: only what is made here."""
         self._elsewhere.abdicate_all()
-        for broadcast in list(self.running):
+        for broadcast in [one for one in self.running if not (led and one.remote)]:
             for claim in list(broadcast.claims.values()):
                 claim.send_home()
             broadcast.fail(error)

@@ -1,4 +1,4 @@
-"""What the maker of a broadcast says of it to its mirrors: phase, step, place in the queue, times.
+"""What the maker of a broadcast says of it to its mirrors: phase, step, place in the queue, times, trace.
 
 Times go over as ages in milliseconds, since no two machines' clocks are the same.
 """
@@ -31,6 +31,7 @@ class _Said(msgspec.Struct, array_like=True):
     eta_s: float | None
     ages_ms: dict[str, int] = msgspec.field(default_factory=dict)
     first_delta_ms: int | None = None
+    traceparent: str = ""
 
 
 _encoder = msgspec.json.Encoder()
@@ -42,7 +43,15 @@ def say(broadcast: Broadcast[Any], eta_s: float | None, now: float) -> bytes:
     ages = {phase.value: round((now - at) * 1000) for phase, at in broadcast.entered_at.items()}
     first = broadcast.first_delta_at
     first_ms = None if first is None else round((now - first) * 1000)
-    said = _Said(broadcast.phase.value, broadcast.step, broadcast.position, eta_s, ages, first_ms)
+    said = _Said(
+        broadcast.phase.value,
+        broadcast.step,
+        broadcast.place,
+        eta_s,
+        ages,
+        first_ms,
+        broadcast.traceparent,
+    )
     return _encoder.encode(said)
 
 
@@ -57,6 +66,7 @@ def hear(broadcast: Broadcast[Any], said: bytes, now: float) -> None:
     broadcast.step = told.step
     broadcast.shown = Shown(told.position, told.eta_s)
     broadcast.entered_at.update(entered)
+    broadcast.traceparent = told.traceparent
     if told.first_delta_ms is not None:
         broadcast.first_delta_at = now - told.first_delta_ms / 1000
     if phase in RUNNING:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from cache.answer import SealedAnswer
@@ -122,10 +122,6 @@ class FastLane:
     def healthy(self) -> bool:
         """False while Redis is in trouble: the breaker is not closed."""
         return self._breaker.closed
-
-    @property
-    def degraded(self) -> bool:
-        return not self.healthy
 
     def peek(self, key: str) -> SealedAnswer | None:
         """What the in-process layer has, at once."""
@@ -251,22 +247,24 @@ class FastLane:
     async def _claim(self, ask: Ask) -> None:
         assert self._claims is not None
         if not self._claims.up:
-            await self._only_look_up(ask)
-            return
+            return await self._only_look_up(ask)
+        question, answer = ask.question, None
         try:
-            joined = await self._claims.join(ask.question, GET_TIMEOUT_S)
+            joined = await self._claims.join(question, GET_TIMEOUT_S)
+            if isinstance(joined, Hit):
+                answer = self._decoded(question.key, joined.value)
+                if answer is None:
+                    # No answer lies there: one leads, the others follow, and none is a hit elsewhere.
+                    joined = await self._claims.join(replace(question, read_cache=False), GET_TIMEOUT_S)
         except StoreRefused:
             await self._only_look_up(ask)
-            return
         except StoreDown as error:
             self._breaker.trip(str(error))
-            return
-        if not ask.waiters:
-            self._claims.unclaimed(ask.question.key, joined)
-        elif isinstance(joined, Hit):
-            ask.settle(self._decoded(ask.question.key, joined.value))
         else:
-            ask.settle(joined)
+            if ask.waiters:
+                ask.settle(answer or joined)
+            else:
+                self._claims.unclaimed(question.key, joined)
 
     async def _only_look_up(self, ask: Ask) -> None:
         """A server that takes no writes, being full or a replica, still has what it had."""
@@ -288,8 +286,7 @@ class FastLane:
                 ask.settle(self._decoded(key, data))
 
     def _decoded(self, key: str, data: bytes) -> SealedAnswer | None:
-        answer = decode(data, key)
-        if answer is None:
+        if len(data) > self._store.max_entry_bytes or (answer := decode(data, key)) is None:
             self._on_error("decode")
             return None
         held = self._local.get(key)

@@ -37,7 +37,7 @@ class SharedRequests:
 
     async def recall(self, id: str, *, reading: bool = False) -> Known | None:
         """`reading`: this process will hear of its end."""
-        reply = await self._link.run(_RECALL, [request_key(id)], (self._link.proc if reading else "",))
+        reply = await self._link.run(_RECALL, [request_key(id)], (self._link.proc, "1" if reading else ""))
         if not reply:
             return None
         try:

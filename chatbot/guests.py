@@ -18,6 +18,7 @@ from cache.errors import StoreError
 from cache.requests import Known, SharedRequests
 from cache.views import View
 from chatbot import told
+from chatbot.endings import Endings
 from chatbot.known import KnownRequests
 from chatbot.record import TIMINGS, Record, Role
 from chatbot.records import Records
@@ -65,7 +66,8 @@ class Guests:
         self._settle_s = settle_s
         self._texts = Texts(relay)
         link = relay.flights.link
-        link.listen("X", self._ended_elsewhere)
+        self.endings = Endings(requests, records, supervisor)
+        link.listen("X", self.endings.told)
         link.listen("S", self._came_elsewhere)
 
     # -- finding ------------------------------------------------------------------------------
@@ -92,7 +94,7 @@ class Guests:
                     if broadcast is not None:
                         record = self._join(id, known, about, broadcast)
                         # What its owner told while we asked has found nobody here.
-                        self._supervisor.spawn("guest:end", self._hear_end(record))
+                        self.endings.look(record)
                         return record
             # Its owner is about to say how it ended, or to tell Redis again; or it is gone.
             if await self._gone(known.owner, deadline):
@@ -248,7 +250,7 @@ class Guests:
                 end = await self._requests.final(record.ticket.id)
             except StoreError:
                 raise StateUnavailable() from None
-            self._end_as(record, end)
+            self.endings.apply(record, end)
         ended = record.claim.ended
         if ended is None or ended.reason is None:
             raise Conflict("This chat has already ended.")
@@ -263,35 +265,6 @@ class Guests:
                 await asyncio.sleep(0.005)
         except StoreError:
             return
-
-    def _ended_elsewhere(self, id: str) -> None:
-        record = self._records.peek(id)
-        if record is not None and record.claim.ended is None:
-            self._supervisor.spawn("guest:end", self._hear_end(record))
-
-    async def _hear_end(self, record: Record) -> None:
-        try:
-            known = await self._requests.recall(record.ticket.id)
-        except StoreError:
-            return
-        if known is not None:
-            self._end_as(record, known.end)
-
-    def _end_as(self, record: Record, raw: bytes | None) -> None:
-        """End it here as it has ended everywhere; with its broadcast it ends by itself."""
-        if not raw:
-            return
-        end = told.read_ended(raw)
-        if record.guest and end.timings:
-            record.told = end.timings  # its own process has measured them
-        if record.claim.ended is not None:
-            return
-        if end.shared and (end.code != WorkerLost.code or not record.guest):
-            return  # with its broadcast; and whoever has it knows better than those who missed it
-        if end.outcome == "cancelled":
-            record.claim.cancel(end.reason or "cancelled")
-        else:
-            record.claim.finish_alone(told.end_of(end, asyncio.get_running_loop().time()))
 
     def _came_elsewhere(self, id: str) -> None:
         record = self._records.peek(id)

@@ -17,7 +17,11 @@ from runtime.errors import UpstreamAuth, UpstreamError, UpstreamRateLimited, Ups
 from upstream.errors import UpstreamUnavailable
 
 REJECTED_CODES: Final[dict[str, str]] = {
-    "context_length_exceeded": "The request is longer than the model's context window.",
+    # LangChain and LiteLLM tell this case by these words, not by the code; both shorten the prompt then.
+    "context_length_exceeded": (
+        "This model's maximum context length is exceeded: the request exceeds the context window"
+        " (context_length_exceeded)."
+    ),
     "string_above_max_length": "A field of the request is longer than the model allows.",
     "array_above_max_length": "A list in the request is longer than the model allows.",
     "model_not_found": "The model does not exist, or the gateway may not use it.",

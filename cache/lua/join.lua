@@ -10,7 +10,7 @@ local function may(what) return string.find(mode, what, 1, true) end
 local said = ARGV[11] ~= '' and redis.call('HEXISTS', KEYS[6], 'w') == 1
 local function remember(role, e)
   if ARGV[11] ~= '' and not said then
-    redis.call('HDEL', KEYS[6], 'x', 'k') -- of a hit that was of no use
+    redis.call('HDEL', KEYS[6], 'x', 'k', 'y') -- of a hit that was of no use
     redis.call('HSET', KEYS[6], 'a', ARGV[12], 'r', role, 'e', e, 'o', me)
     redis.call('PEXPIRE', KEYS[6], ARGV[11])
   end
@@ -25,8 +25,8 @@ local function epoch_of(value)
 end
 
 if may('c') then
-  local value = redis.call('GET', C)
-  if value then
+  local value = redis.pcall('GET', C) -- an error, a table, where something else than an answer lies
+  if type(value) == 'string' then
     if ARGV[13] ~= '' and not said then
       redis.call('HSET', KEYS[6], 'a', ARGV[12], 'r', 'cached', 'e', epoch_of(value), 'o', me, 'x', ARGV[13], 'k', 1)
       redis.call('PEXPIRE', KEYS[6], ARGV[14])

@@ -64,7 +64,7 @@ async def test_server_that_talks_nonsense_is_a_miss_and_degraded(reply: bytes) -
             for number in range(5):
                 assert await made.lookup_in_time(number) is None
                 assert not await made.lane.store(answer(number))
-            await eventually(lambda: made.lane.degraded)
+            await eventually(lambda: not made.lane.healthy)
 
 
 async def test_server_that_hangs_up_is_a_miss() -> None:
@@ -77,7 +77,7 @@ async def test_server_that_hangs_up_is_a_miss() -> None:
             lane_on(supervisor, socket) as made,
         ):
             assert await made.lookup_in_time(1) is None
-            await eventually(lambda: made.lane.degraded)
+            await eventually(lambda: not made.lane.healthy)
 
 
 async def test_crossed_reply_is_never_served() -> None:
@@ -99,7 +99,7 @@ async def test_nobody_there_is_a_miss_at_once() -> None:
     with tempfile.TemporaryDirectory(prefix="rf-") as folder:
         async with supervised() as supervisor, lane_on(supervisor, Path(folder) / "s") as made:
             assert await made.lookup_in_time(1) is None
-            await eventually(lambda: made.lane.degraded)
+            await eventually(lambda: not made.lane.healthy)
 
 
 async def test_cancel_storm_over_a_real_connection_loses_no_reply() -> None:

@@ -55,7 +55,7 @@ async def test_trouble_frees_everybody_who_waits_and_stops_the_asking() -> None:
 
         assert await lane.lookup(key(1)) is None
         assert len(store.batches) == asked == 1
-        assert lane.degraded
+        assert not lane.healthy
         assert not lane.healthy
 
 
