@@ -14,13 +14,14 @@ LOCK := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsa
 ARGS ?=
 BENCHES ?= $(wildcard bench/[a-z]*.py)
 
-.PHONY: run test test-system test-cluster test-storms check format lock bench clean
+.PHONY: run test test-system test-cluster test-clients test-ops test-storms prove check format lock bench clean
 
 run: $(VENV)/.run ## Serve on 127.0.0.1:8484
 	@exec $(BIN)/refrain serve $(ARGS) # exec: a signal must reach the server, not a shell around it
 
 test: $(VENV)/.dev ## Unit, contract, integration and architecture tests
-	@$(BIN)/python -m pytest tests --ignore=tests/system --ignore=tests/cluster $(ARGS)
+	@$(BIN)/python -m pytest tests --ignore=tests/system --ignore=tests/cluster \
+		--ignore=tests/clients --ignore=tests/ops $(ARGS)
 
 test-system: $(VENV)/.dev ## The real program, driven from outside
 	@scripts/system-packages
@@ -30,9 +31,20 @@ test-cluster: $(VENV)/.dev ## Several gateways on one Redis, with faults between
 	@scripts/system-packages
 	@$(BIN)/python -m pytest tests/cluster -m "not storm" $(ARGS)
 
+test-clients: $(VENV)/.dev ## SDKs, EventSources, LiteLLM, and the live page in Chromium; sets up what they need
+	@scripts/clients-setup
+	@.venv-clients/bin/python -m pytest tests/clients $(ARGS)
+
+test-ops: $(VENV)/.dev ## The dashboard and the rules with a real Prometheus; the image's steps in a chroot (root)
+	@scripts/prometheus-packages
+	@$(BIN)/python -m pytest tests/ops $(ARGS)
+
 test-storms: $(VENV)/.dev ## The long ones: thousands of requests, kills and restarts at random
 	@scripts/system-packages
 	@$(BIN)/python -m pytest tests/cluster -m storm $(ARGS)
+
+prove: $(VENV)/.dev ## The state machine with many more examples than `make test`
+	@PROVE_EXAMPLES=20000 $(BIN)/python -m pytest tests/proofs $(ARGS)
 
 check: $(VENV)/.dev ## Everything that can be said without running it
 	@$(BIN)/ruff format --check .
@@ -52,7 +64,7 @@ bench: $(VENV)/.dev ## Every measurement in bench/, or those in BENCHES
 	@for script in $(BENCHES); do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
 
 clean: ## Leave only what is in the repository
-	@rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	@rm -rf $(VENV) .venv-clients .venv-litellm tests/clients/node_modules build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is touched last, so that a set-up that was interrupted is taken up again.

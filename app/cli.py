@@ -1,4 +1,4 @@
-"""The command line: serve, check, sim, cache purge."""
+"""The command line: serve, check, doctor, sim, cache purge."""
 
 from __future__ import annotations
 
@@ -72,6 +72,15 @@ def _check(args: argparse.Namespace) -> int:
     return 0
 
 
+def _doctor(args: argparse.Namespace) -> int:
+    from app.doctor.examine import examine
+    from app.doctor.finding import Level, as_json, as_text, verdict
+
+    findings = asyncio.run(examine(load(os.environ, _flags(args)), args.call))
+    print(as_json(findings) if args.json else as_text(findings))
+    return int(verdict(findings) is Level.FAILED)
+
+
 def _sim(args: argparse.Namespace) -> int:
     from app.listening import listen
     from app.simulate import inherited, simulate
@@ -119,20 +128,39 @@ def _flags(args: argparse.Namespace) -> dict[str, str]:
     return {name: value for name, value in named.items() if value is not None}
 
 
+def _tokens(text: str) -> int:
+    count = int(text)
+    if not 1 <= count <= 256:
+        raise ValueError
+    return count
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="refrain", description="An HTTP chatbot gateway.")
     parser.add_argument("--version", action="version", version=f"refrain {VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    for name, run, text in (
-        ("serve", _serve, "run the gateway"),
-        ("check", _check, "show the effective settings, where they come from, and what looks wrong"),
-    ):
-        command = commands.add_parser(name, help=text)
+    serve = commands.add_parser("serve", help="run the gateway")
+    check = commands.add_parser(
+        "check", help="show the effective settings, where they come from, and what looks wrong"
+    )
+    doctor = commands.add_parser(
+        "doctor", help="look at Redis, the upstream and this machine, and say what is wrong"
+    )
+    for command, run in ((serve, _serve), (check, _check), (doctor, _doctor)):
         command.add_argument("--host", help="address to listen on (127.0.0.1)")
         command.add_argument("--port", help="port to listen on (PORT, 8484)")
         command.add_argument("--workers", help="worker processes (WEB_CONCURRENCY, 1)")
         command.set_defaults(run=run)
+    doctor.add_argument(
+        "--call",
+        nargs="?",
+        const=1,
+        type=_tokens,
+        metavar="TOKENS",
+        help="also ask the model for one answer of so many tokens (1); it may cost money",
+    )
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
 
     worker = commands.add_parser("worker")  # started by `serve`, for whom it means something
     worker.add_argument("--fd", type=int, required=True)

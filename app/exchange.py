@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
@@ -15,9 +15,14 @@ from starlette.types import Message, Receive, Scope, Send
 from app.errors import body_of, headers_of, status_of
 from runtime.errors import GatewayError
 
+if TYPE_CHECKING:
+    from app.telemetry.requests import RequestSpan
+
 log = logging.getLogger("refrain.app")
 
 Headers = list[tuple[bytes, bytes]]
+#: Where a scope has the span of its request, if it has one.
+SPAN = "refrain.span"
 
 
 class ClientGone(Exception):
@@ -32,6 +37,7 @@ class Exchange:
         self.receive = receive
         self._send = send
         self.started = False
+        self.span: RequestSpan | None = scope.get(SPAN)
         self.headers: dict[bytes, bytes] = {}
         for name, value in scope["headers"]:
             self.headers.setdefault(name, value)
@@ -80,6 +86,8 @@ class Exchange:
         await self.respond(status, msgspec.json.encode(body), headers)
 
     async def fail(self, error: GatewayError) -> None:
+        if self.span is not None:
+            self.span.failed(error)
         await self.respond(status_of(error), body_of(error), headers_of(error))
 
     def abort(self) -> None:
@@ -111,6 +119,8 @@ class Endpoint:
                 await exchange.fail(error)
         except Exception:
             log.exception("a request failed unexpectedly")
+            if exchange.span is not None:
+                exchange.span.failed(GatewayError())
             if exchange.started:
                 exchange.abort()
             else:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from starlette.types import ASGIApp
+
 from admission import Stage
 from app.auth import Auth
 from app.connection import Connections
@@ -20,6 +22,8 @@ from app.parsing import with_model
 from app.pulse import Pulse
 from app.saturation import SaturationWatch
 from app.sharing import Sharing
+from app.telemetry.tracing import Tracing
+from app.telemetry.watched import TracedBroadcasts, TracedClient
 from broadcast.answering import Answering
 from broadcast.broadcast import Broadcast
 from broadcast.claim import ClaimTimers
@@ -60,7 +64,7 @@ class Addresses:
     """Where this process finds what it needs; decided before it starts. `simulated`: the model is ours.
 
     `shared`: other processes use the same Redis, and running answers, limits and records are theirs too.
-    `worker` numbers the processes of one instance from 1.
+    `worker` numbers the processes of one instance from 1. `traced`: what happens here is told to a collector.
     """
 
     upstream_url: str
@@ -70,6 +74,7 @@ class Addresses:
     proc: str = field(default_factory=new_proc)
     worker: int = 1
     workers: int = 1
+    traced: bool = False
 
 
 class Gateway:
@@ -111,7 +116,7 @@ class Gateway:
             on_error=self._redis_error,
         )
         self.retry = RetryPolicy(_now)
-        self.client = ModelClient(
+        self.client = (TracedClient if addresses.traced else ModelClient)(
             addresses.upstream_url,
             s.openai_api_key.get_secret_value() if s.openai_api_key else None,
             supervisor=self.supervisor,
@@ -130,7 +135,7 @@ class Gateway:
         if self.sharing is not None:
             self.sharing.build(flights, sealing)
         max_log_bytes = LOG_FACTOR * s.cache_max_entry_bytes
-        self.broadcasts = BroadcastManager(
+        self.broadcasts = (TracedBroadcasts if addresses.traced else BroadcastManager)(
             flights,
             self.leaders,
             self.llm_streams,
@@ -171,6 +176,7 @@ class Gateway:
             timers,
             self.observer,
         )
+        self.tracing = Tracing.exporting(addresses, self.broadcasts) if addresses.traced else None
         self.hub: Hub = Alone(self)
         if self.sharing is not None and isinstance(self.manager, SharedChatManager):
             self.sharing.meet(self.broadcasts, flights, self.records, self.manager, timers)
@@ -189,6 +195,8 @@ class Gateway:
         self.supervisor.own("pulse", self.pulse.run())
         self.supervisor.own("saturation", self.saturation.run())
         self.supervisor.own("retention", self._forget())
+        if isinstance(self.hub, Alone):
+            self.supervisor.own("history", self.hub.remember())
         self.supervisor.spawn("first models", self._learn_models())
         if self.state == "starting":
             self.state = "ready"
@@ -210,6 +218,11 @@ class Gateway:
         if self.sharing is not None:
             await self.sharing.close()
         await self._redis.close()
+        if self.tracing is not None:
+            await self.tracing.close()
+
+    def traced(self, route: str, app: ASGIApp) -> ASGIApp:
+        return app if self.tracing is None else self.tracing.route(route, app)
 
     # -- building -----------------------------------------------------------------------------
     def _stage(self, name: str, capacity: int, max_waiting: int | None) -> Stage:

@@ -19,6 +19,7 @@ from app.openapi import describe
 from app.routes.chat import ChatRoutes
 from app.routes.openai import OpenAIRoutes
 from app.routes.ops import ops_router
+from app.routes.page import PageParts, page_router
 from app.version import VERSION
 from config.settings import Settings
 from runtime.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound
@@ -53,6 +54,8 @@ def create_app(settings: Settings, addresses: Addresses) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _answer)
     app.pass_by([*OpenAIRoutes(gateway).routes(), *ChatRoutes(gateway).routes()])
     app.include_router(ops_router(gateway))
+    app.include_router(page_router(gateway))
+    app.mount("/page", PageParts())
     describe(app)
     return app
 

@@ -129,7 +129,7 @@ def cache_status(record: Record, *, whole: bool = False) -> bytes:
 def server_timing(record: Record) -> bytes:
     """One entry per stage that is over before the headers go out."""
     names = {"queue_ms": "leaders", "prepare_ms": "prepare", "slot_wait_ms": "llm_streams", "ttft_ms": "ttft"}
-    entries = [("cache", record.lookup_ms)]
+    entries = [("cache", None if record.lookup_ms is None else round(record.lookup_ms))]
     entries += [(names[key], value) for key, value in record.timings().items() if key in names]
     return ", ".join(f"{name};dur={value}" for name, value in entries if value is not None).encode()
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from app.gateway import Addresses
@@ -17,10 +19,12 @@ from app.runner import run_loop
 from app.server import Server, configuration
 from app.simulate import SimulatorChild
 from app.stopping import Stop
+from app.telemetry.asked import asked_for, problems
 from app.workers import Workers
 from cache.embedded import EmbeddedRedis, NoServer
 from cache.folders import FolderError
 from cache.targets import RedisTarget
+from config.loading import SettingsError
 from config.settings import Settings
 from runtime.supervisor import Supervisor
 
@@ -53,7 +57,7 @@ async def serve(settings: Settings, flags: Mapping[str, str], stop: Stop) -> int
 async def _serve(
     settings: Settings, addresses: Addresses, supervisor: Supervisor, sock: socket.socket, stop: Stop
 ) -> int:
-    app = create_app(settings, addresses)
+    app = create_app(settings, replace(addresses, traced=asked_for(os.environ)))
     gateway = app.state.gateway
     server = Server(configuration(app), gateway, settings.drain_timeout_s)
     stop.means(server.signalled)
@@ -165,7 +169,12 @@ def _say(text: str) -> None:
 
 
 def run(settings: Settings, flags: Mapping[str, str]) -> int:
-    """Block until the instance has ended. Takes the process's signals over."""
+    """Block until the instance has ended. Takes the process's signals over.
+
+    Raises SettingsError if traces are asked for that cannot be made.
+    """
+    if found := problems(os.environ):
+        raise SettingsError(found)
     stop = Stop()
     stop.install()
     try:

@@ -35,8 +35,12 @@ async def submit(
         tenant = gateway.auth.tenant(exchange)
         asked = parse(exchange, await read_json(exchange, gateway.max_body_bytes))
         request = await gateway.with_default_model(asked.request)
-        record, new = await gateway.manager.submit(request, Ticket.issue(tenant, request.priority), via)
+        span = exchange.span
+        ticket = Ticket.issue(tenant, request.priority, "" if span is None else span.traceparent)
+        record, new = await gateway.manager.submit(request, ticket, via)
     except GatewayError as error:
         gateway.observer.refused(via.route, tenant, error)
         raise
+    if span is not None:
+        span.admitted(record)
     return Submitted(record, new, asked, tenant)

@@ -12,6 +12,7 @@ from app.main import create_app
 from app.runner import run_loop
 from app.server import Server, configuration
 from app.stopping import Stop
+from app.telemetry.asked import asked_for
 from cache.targets import RedisTarget
 from config.loading import load
 from config.settings import Settings
@@ -30,6 +31,7 @@ def run(fd: int, control: int) -> int:
         proc=handover["proc"],
         worker=handover["worker"],
         workers=handover["workers"],
+        traced=asked_for(os.environ),
     )
     stop = Stop()
     stop.install()

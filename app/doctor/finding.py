@@ -101,9 +101,7 @@ def as_text(findings: Sequence[Finding]) -> str:
 
 
 def as_json(findings: Sequence[Finding]) -> str:
-    listed = [
-        {"check": f.check, "level": str(f.level), "says": f.says, "do": f.do or None} for f in findings
-    ]
+    listed = [{"check": f.check, "level": str(f.level), "says": f.says, "do": f.do or None} for f in findings]
     return json.dumps({"version": VERSION, "verdict": str(verdict(findings)), "findings": listed}, indent=2)
 
 

@@ -21,6 +21,10 @@ class Unreached(Exception):
         self.do = do
 
 
+class NothingThere(Unreached):
+    """The machine answered that nothing listens on that port."""
+
+
 async def reach(host: str, port: int, *, tls: bool = False, seconds: float = LOOK_S) -> None:
     """Look the name up, connect, shake hands, all within `seconds`. Raises Unreached."""
     step = f"The name {host} was not looked up"
@@ -72,7 +76,8 @@ def explained(error: BaseException, where: str) -> Unreached:
     for kind, says, do in _MEANINGS:
         for cause in causes:
             if isinstance(cause, kind):
-                return Unreached(says.format(where=where, why=_reason(cause)), do)
+                meant = NothingThere if kind is ConnectionRefusedError else Unreached
+                return meant(says.format(where=where, why=_reason(cause)), do)
     return Unreached(f"{where} could not be reached ({type(error).__name__}).", "See its log.")
 
 

@@ -1,7 +1,7 @@
 """Whether this user of Redis may run every command that the gateway uses, found out by running each.
 
-The list is the one of docs/operations.md; a test holds the two together. Asking `ACL` itself would need a right
-that the gateway's user should not have.
+The list is the one of docs/operations.md; a test holds the two together. Asking `ACL` itself would need
+a right that the gateway's user should not have.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ COMMANDS: Final[Mapping[str, Words]] = {
     "unlink": ("UNLINK", "K"),
     "del": ("DEL", "K"),
 }
+#: A server that says so is not the one to ask.
+_POINTLESS: Final = frozenset({"MovedError", "AskError", "ClusterDownError", "MasterDownError"})
 #: Proved by the message that makes its way through a channel.
 BY_CHANNEL: Final = ("subscribe", "unsubscribe")
 #: What a client of a cluster asks besides.
@@ -62,17 +64,21 @@ CLUSTER_COMMANDS: Final[Mapping[str, Words]] = {
 
 
 class Rights:
-    """What came of running them. `refused` are those that the user may not run."""
+    """What came of running them: those that the user may not run, and those that the server does not know."""
 
     def __init__(self) -> None:
         self.refused: list[str] = []
+        self.unknown: list[str] = []
         self.keys_refused = False
         self.read_only = False
+        self.tried = 0
 
     async def try_all(self, client: Any, key: str, channel: str, *, clustered: bool) -> Rights:
-        """Runs each once; raises only what breaks the connection."""
+        """Runs each once; raises what breaks the connection, or makes the rest pointless."""
         places = {"K": key, "C": channel}
         for name, words in COMMANDS.items():
+            if clustered and name == "select":
+                continue  # a cluster has one database
             if not await self._try(client, name, tuple(places.get(str(word), word) for word in words), {}):
                 break  # without a text at the key, the others would leave something there
         for name, words in CLUSTER_COMMANDS.items() if clustered else ():
@@ -81,24 +87,26 @@ class Rights:
 
     async def _try(self, client: Any, name: str, words: Words, options: dict[str, Any]) -> bool:
         """False if nothing after it can be tried."""
+        self.tried += 1
         try:
             await client.execute_command(*words, **options)
         except Exception as error:
             kinds = kinds_of(error)
-            if "ResponseError" not in kinds:
+            if "ResponseError" not in kinds or kinds & _POINTLESS:
                 raise
-            self.read_only = self.read_only or "ReadOnlyError" in kinds
-            if "NoPermissionError" in kinds:
-                self._refuse(name, str(error))
+            self._note(name, kinds, str(error))
             return name != "set"
         return True
 
-    def _refuse(self, name: str, message: str) -> None:
-        # "… to run the 'xadd' command", or "… to access one of the keys", or "… a channel".
-        if "command" in message or name == "publish":
-            self.refused.append(name)
-        else:
+    def _note(self, name: str, kinds: set[str], message: str) -> None:
+        if "ReadOnlyError" in kinds:
+            self.read_only = True
+        elif "NoPermissionError" in kinds and "key" in message and "command" not in message:
             self.keys_refused = True
+        elif "NoPermissionError" in kinds:
+            self.refused.append(name)
+        elif message.lower().startswith("unknown command"):
+            self.unknown.append(name)
 
 
 def kinds_of(error: BaseException) -> set[str]:
@@ -106,16 +114,21 @@ def kinds_of(error: BaseException) -> set[str]:
     return {kind.__name__ for kind in type(error).__mro__}
 
 
-def judged(rights: Rights, *, clustered: bool) -> Finding:
+def judged(rights: Rights) -> Finding:
     check = "redis.commands"
     do = "docs/operations.md has the line for a user with exactly what is needed."
     if rights.keys_refused:
         return failed(check, "This user may not use keys that begin with g:, which all of ours do.", do)
+    more = " (what comes after it was not tried)" if "set" in rights.refused + rights.unknown else ""
     if rights.refused:
-        more = " (and what comes after it could not be tried)" if "set" in rights.refused else ""
         names = ", ".join(rights.refused)
-        return failed(check, f"This user may not run: {names}{more}. The gateway does without Redis then.", do)
+        return failed(check, f"This user may not run: {names}{more}.", do)
+    if rights.unknown:
+        names = ", ".join(rights.unknown)
+        return failed(
+            check, f"The server does not know: {names}{more}.", "Use Redis 6.2 or later, or Valkey."
+        )
     if rights.read_only:
-        return failed(check, "It takes no writes, so what this user may do could not be tried.", "See redis.role.")
-    count = len(COMMANDS) + (len(CLUSTER_COMMANDS) if clustered else 0)
-    return ok(check, f"This user may run all {count} commands that were tried.")
+        says = "It takes no writes, so what this user may do was not tried."
+        return failed(check, says, "See redis.role.")
+    return ok(check, f"This user may run all {rights.tried} commands that were tried.")

@@ -52,7 +52,9 @@ def memory(info: Info, needed: int) -> Finding:
         says = f"It has no limit (now {_mib(used)}): the cache grows until the machine has none left."
         return warning("redis.memory", says, "Set maxmemory, for instance 1gb.")
     if limit - used < needed and info.get("maxmemory_policy") == "noeviction":
-        says = f"{_mib(used)} of {_mib(limit)} are used and nothing is evicted: new answers will not be cached."
+        says = (
+            f"{_mib(used)} of {_mib(limit)} are used and nothing is evicted: new answers will not be cached."
+        )
         return warning("redis.memory", says, "Raise maxmemory, or set maxmemory-policy volatile-lfu.")
     return ok("redis.memory", f"{_mib(used)} of {_mib(limit)} are used.")
 
@@ -69,12 +71,16 @@ def persistence(info: Info) -> Finding:
 def role(infos: Mapping[str, Info], *, read_only: bool) -> Finding:
     """`infos` by node, empty if the user may not ask; `read_only` is what a write came to."""
     if read_only:
-        says = "It is a replica, or takes no writes for another reason: nothing is cached or shared through it."
+        says = (
+            "It is a replica, or takes no writes for another reason: nothing is cached or shared through it."
+        )
         return failed("redis.role", says, "Give the address of the primary, or of the sentinels.")
     roles = [str(info.get("role", "")) for info in infos.values()]
     if len(roles) > 1:
         primaries = sum(role == "master" for role in roles)
-        return ok("redis.role", f"{primaries} primaries, {len(roles) - primaries} replicas; writes are taken.")
+        return ok(
+            "redis.role", f"{primaries} primaries, {len(roles) - primaries} replicas; writes are taken."
+        )
     return ok("redis.role", "A primary: writes are taken.")
 
 

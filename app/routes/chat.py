@@ -21,9 +21,10 @@ class ChatRoutes:
         self._gateway = gateway
 
     def routes(self) -> list[Route]:
+        traced = self._gateway.traced
         return [
-            Route("/chat", Endpoint(self.submit), methods=["POST"]),
-            Route("/chat/{id}/stream", Endpoint(self.stream), methods=["GET"]),
+            Route("/chat", traced("/chat", Endpoint(self.submit)), methods=["POST"]),
+            Route("/chat/{id}/stream", traced("/chat/{id}/stream", Endpoint(self.stream)), methods=["GET"]),
             Route("/chat/{id}/cancel", Endpoint(self.cancel), methods=["POST"]),
             Route("/chat/{id}", Endpoint(self.status), methods=["GET"]),
         ]
@@ -55,6 +56,8 @@ class ChatRoutes:
 
     async def _read(self, exchange: Exchange, record: Record) -> None:
         gateway = self._gateway
+        if exchange.span is not None:
+            exchange.span.reads(record)
         start = start_of(exchange, record)
         if start.over:
             # 204 is what stops an EventSource that has seen the end.

@@ -17,8 +17,9 @@ class OpenAIRoutes:
         self._gateway = gateway
 
     def routes(self) -> list[Route]:
+        traced, complete = self._gateway.traced, Endpoint(self.complete)
         return [
-            Route("/v1/chat/completions", Endpoint(self.complete), methods=["POST"]),
+            Route("/v1/chat/completions", traced("/v1/chat/completions", complete), methods=["POST"]),
             Route("/v1/models", Endpoint(self.models), methods=["GET"]),
         ]
 

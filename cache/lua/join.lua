@@ -7,7 +7,7 @@
 local mode = ARGV[6]
 local function may(what) return string.find(mode, what, 1, true) end
 -- Its process has gone on without this answer, and said what became of the request.
-local said = ARGV[11] ~= '' and redis.call('HEXISTS', KEYS[6], 'w') == 1
+local said = ARGV[11] ~= '' and redis.call('HGET', KEYS[6], 'w') == '1'
 local function remember(role, e)
   if ARGV[11] ~= '' and not said then
     redis.call('HDEL', KEYS[6], 'x', 'k', 'y') -- of a hit that was of no use

@@ -78,6 +78,9 @@ class Front:
             return request
         return with_model(request, (await self.client.models())[0]["id"])
 
+    def traced(self, route: str, app: ASGIApp) -> ASGIApp:
+        return app
+
     # -- what a client does -------------------------------------------------------------------
     def asking(self, target: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Peer:
         """A POST that is not sent yet."""

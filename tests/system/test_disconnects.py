@@ -20,7 +20,7 @@ from tests.system.crew import crew, pinned
 from tests.system.processes import GatewayProcess, SimulatorProcess, workers
 from tests.system.prompts import prompt, saying
 from tests.system.raw import Leave, Wire, exchange, get, post, wire
-from tests.system.scene import Simulate, Start, accepted, at_rest, filled, held, hook_of, together
+from tests.system.scene import Simulate, Start, accepted, at_rest, filled, held, hook_of, over, together
 
 pytestmark = pytest.mark.anyio
 
@@ -244,6 +244,7 @@ async def test_clients_that_leave_while_replaying(simulate: Simulate, start: Sta
     question = prompt("replay", text=saying("All work and no play. " * 1000), cut=8)
     async with Client(scene.gateway.url) as client:
         first = await client.ask(question)
+    await over(scene.gateway)
     for _ in range(ROUNDS):
         async with crowd(scene) as people:
             await people.ask([question] * GROUPS)
@@ -252,7 +253,8 @@ async def test_clients_that_leave_while_replaying(simulate: Simulate, start: Sta
             await scene.gone()
     async with Client(scene.gateway.url) as client:
         assert (await client.ask(question)).text == first.text
-    assert scene.simulator.stats()["calls"] == 1
+    # A worker whose look-up is late asks the model itself, and knows the answer from then on.
+    assert 1 <= scene.simulator.stats()["calls"] <= workers()
     await scene.nothing_leaked()
 
 

@@ -29,8 +29,8 @@ class Block:
 
     @property
     def of_workers(self) -> str:
-        """What several processes add: `/pipeline` shows the instance, and then each worker by itself."""
-        return "…" if workers() > 1 and "/pipeline" in self.code else ""
+        """What several processes add to what is filtered: the instance's lines, then those of each worker."""
+        return "…" if workers() > 1 and "/pipeline |" in self.code else ""
 
     def script(self) -> str:
         return self.code if self.language == "sh" else f"{sys.executable} - <<'PY'\n{self.code}PY\n"

@@ -23,6 +23,6 @@ def test_an_end_without_an_error_carries_its_reason_at_most() -> None:
 
 
 def test_what_has_ended_unwatched_says_so_everywhere() -> None:
-    """An expiry that is told without an error is nobody's loss of a leader; Retry-After is what was measured."""
+    """An expiry told without an error is nobody's loss of a leader; Retry-After is what was measured."""
     assert error_from(payload_of(None), Outcome.EXPIRED).code == SubscribeTimeout.code
     assert error_from(payload_of(GatewayError(retry_after=7.5))).retry_after == 7.5
