@@ -53,7 +53,8 @@ def _worker(one: Reading) -> dict[str, Any]:
 def _broadcasts(readings: list[Reading]) -> list[dict[str, Any]]:
     """Each once, with its readers in all processes; its maker knows its phase best."""
     found: dict[str, dict[str, Any]] = {}
-    for one in sorted((b for one in readings for b in one.broadcasts), key=lambda b: "mirror" in b):
+    everything = [broadcast for reading in readings for broadcast in reading.broadcasts]
+    for one in sorted(everything, key=lambda broadcast: "mirror" in broadcast):
         shown = found.setdefault(one["id"], {**one, "subscribers": 0, "processes": 0})
         shown["subscribers"] += one["subscribers"]
         shown["processes"] += 1

@@ -46,7 +46,7 @@ async def test_three_tabs_with_one_question_join_one_broadcast(
 
 
 async def test_stop_and_regenerate(browser: Browser, simulate: Simulate, start: Start) -> None:
-    """Row 4 by Escape: the model's call is closed. Row 9: Regenerate asks the model, asking again does not."""
+    """Row 4 by Escape: the model's call is closed. Row 9: Regenerate asks it, asking again does not."""
     simulator = simulate(ttft=0, tps=0, tokens=5)
     gateway = start(simulator)
     async with visitor(browser) as visiting:

@@ -1,4 +1,4 @@
-"""The live page while thirty clients load the gateway, a worker is killed and Redis is away; large and small."""
+"""The live page under load, with a worker killed and Redis away; on a desk and on a phone."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def _killed_and_back(visit: Visit, gateway: GatewayProcess) -> None:
 async def test_the_page_tells_what_happens_and_goes_on(
     browser: Browser, simulate: Simulate, start: Start, size: str
 ) -> None:
-    """Row 79 for the eye: full stages, a killed worker and a Redis that is gone are seen, and so is their end."""
+    """Row 79 for the eye: full stages, a killed worker and a Redis that is gone are seen; and their end."""
     options = DESKTOP if size == "desktop" else PHONE
     with standalone() as redis:
         gateway = start(

@@ -13,7 +13,7 @@ PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "is_mobile":
 
 
 class Visit:
-    """One tab. `complaints`: errors of scripts, of the policy, of anything that the console calls an error."""
+    """One tab. `complaints`: errors of scripts, of the policy, whatever the console calls an error."""
 
     def __init__(self, page: Page) -> None:
         self.page = page

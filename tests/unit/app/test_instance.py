@@ -86,7 +86,7 @@ def test_one_worker_alone_is_shown_without_the_departed() -> None:
 
 
 def test_an_answer_that_several_workers_follow_is_one() -> None:
-    """Three tabs on three workers read one broadcast: shown once, as its maker sees it, with all its readers."""
+    """Three tabs on three workers read one broadcast: shown once, with all its readers."""
     mirror = running("7", 2, mirror=True, phase="waiting", events=0)
     shown = pipeline(
         Instance([reading(1, broadcasts=[mirror]), reading(2, broadcasts=[running("7"), running("8")])])

@@ -56,7 +56,15 @@ def test_markup_of_the_model_stays_text() -> None:
     """Row 46 for eyes: nothing on the page parses what it is given as HTML."""
     for part in PARTS:
         text = (FOLDER / part).read_text(encoding="utf-8")
-        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", text)
+        for parser in (
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+            "new Function",
+        ):
+            assert parser not in text
 
 
 @pytest.mark.parametrize("path", ["/page/", "/page/..%2fmain.py", "/page/../main.py", "/page/none.js"])
@@ -69,7 +77,7 @@ def test_nothing_but_its_parts_is_served(path: str) -> None:
 
 
 def test_a_browser_is_asked_for_the_admin_key_and_a_program_is_refused() -> None:
-    """Row 84: 401 for both; who can read a page gets one, with a field for the key and nothing of the traffic."""
+    """Row 84: 401 for both; who can read a page gets one, with a field for the key and no traffic."""
     with TestClient(application(admin_key="an-admin-key")) as client:
         asked = client.get("/", headers=BROWSER)
         assert (asked.status_code, 'id="admin-key"' in asked.text) == (401, True)
