@@ -45,11 +45,13 @@ def native_form(chunk: Chunk, epoch: int, seq: int) -> bytes:
 
 def openai_form(chunk: Chunk, epoch: int, seq: int) -> bytes:
     """For callers that did not ask for usage: we did, so it is taken out again."""
-    if chunk.usage is None:
+    if chunk.usage is None and b'"usage"' not in chunk.raw:
         return b"data: %b\n\n" % chunk.raw
     if chunk.usage_only:
         return b""
     fields = _decode(chunk.raw)
+    if "usage" not in fields:  # it is deeper in
+        return b"data: %b\n\n" % chunk.raw
     del fields["usage"]
     return b"data: %b\n\n" % _encode(fields)
 

@@ -124,14 +124,14 @@ class SharedChatManager(ChatManager):
                 return record
             follows = self._decide(asked, found)
         if isinstance(follows, Record):
-            return follows
+            return follows if follows.known else await self._told(follows)
         if isinstance(follows, Admission):
             return await self._follow(asked, follows)
         await asyncio.sleep(follows)
         return None
 
     async def _told(self, record: Record | None) -> Record | None:
-        """A hit that cost no round trip, known everywhere all the same."""
+        """What cost no round trip, or one that was too late: known everywhere all the same, if Redis is well."""
         if record is not None and record.native and self._lane.healthy:
             await self._known.admitted(record, HIT_S)
             if not record.known:

@@ -16,7 +16,7 @@ from tests.system.client import Client
 from tests.system.crew import processes
 from tests.system.processes import GatewayProcess, SimulatorProcess, fetch
 from tests.system.prompts import prompt
-from tests.system.scene import held, together
+from tests.system.scene import together
 
 ADMIN_KEY = "the-key-of-the-operator"
 #: Small limits, so that few callers fill them.
@@ -30,7 +30,8 @@ LIMITS: dict[str, object] = {
     "LOCAL_CACHE_BYTES": 0,
     "ADMIN_KEY": ADMIN_KEY,
 }
-_SEEN_S = 30.0
+#: Far more than anything here takes on an idle machine.
+_SEEN_S = 60.0
 _SCRAPES = 8
 _NUMBERS = count()
 
@@ -76,7 +77,7 @@ class Load:
                 'refrain_stage_waiting{stage="llm_streams"}',
                 'refrain_stage_waiting{stage="llm_calls"}',
                 'refrain_stage_waiting{stage="leaders"}',
-                'rate(refrain_stage_refused_total{reason="queue_full"}[15s])',
+                'refrain_stage_refused_total{reason="queue_full"}',
             )
             self.simulator.release(gate)
 
@@ -96,13 +97,13 @@ class Load:
         gate = f"gate-{next(_NUMBERS)}"
         async with asyncio.TaskGroup() as group:
             group.create_task(_cut(client, prompt(gate, hold=gate, hold_after=1)))
-            await held(self.simulator, gate)
+            await eventually(lambda: self.simulator.stats()["holding"].get(gate), _SEEN_S)
             await self._seen('refrain_stage_in_use{stage="llm_streams"}')
             for worker in processes(self.gateways[0]):
                 worker.kill()
         await self._seen(
-            "increase(refrain_worker_restarts_total[30s])",
-            "increase(refrain_permits_reclaimed_total[30s])",
+            "refrain_worker_restarts_total",
+            "refrain_permits_reclaimed_total",
             'ALERTS{alertname="RefrainPermitReclaimed",alertstate="firing"}',
         )
 

@@ -151,6 +151,16 @@ def test_usage_is_taken_out_for_those_who_did_not_ask() -> None:
         assert sse.openai_usage_form(chunk, EPOCH, 1) == b"data: " + chunk.raw + b"\n\n"
 
 
+def test_a_usage_of_null_is_taken_out_too_and_one_that_is_deeper_in_is_not() -> None:
+    """OpenAI sends `null` with every chunk to those who ask, which we do."""
+    empty = parse_chunk(b'{"usage":null,"choices":[{"index":0,"delta":{"content":"a"}}]}')
+    assert json.loads(sse.openai_form(empty, EPOCH, 1)[6:]) == {
+        "choices": [{"index": 0, "delta": {"content": "a"}}]
+    }
+    raw = b'{"choices":[{"index":0,"delta":{"content":"a"},"usage":{"of":"the choice"}}]}'
+    assert sse.openai_form(parse_chunk(raw), EPOCH, 1) == b"data: " + raw + b"\n\n"
+
+
 # -- properties -----------------------------------------------------------------------------
 @given(st.lists(texts, min_size=1, max_size=6), st.integers(min_value=0, max_value=400))
 def test_any_text_arrives_whatever_the_network_cuts(deltas: list[str], cut: int) -> None:
