@@ -40,6 +40,7 @@ from chatbot.records import Records
 from chatbot.request import ChatRequest
 from chatbot.shared import SharedChatManager
 from config.settings import Settings
+from processing.calls import ModelCalls
 from processing.flights import Flights
 from processing.hook import HookStep
 from processing.planning import PlanningStep
@@ -239,15 +240,10 @@ class Gateway:
         if self._hook is not None:
             steps.append(HookStep(self._hook))
         if self.settings.prepare_model is not None:
-            steps.append(
-                PlanningStep(
-                    self.settings.prepare_model,
-                    self.client,
-                    self.llm_calls,
-                    self.retry,
-                    patience_s=self.settings.prepare_timeout_s,
-                )
+            calls = ModelCalls(
+                self.client, self.llm_calls, self.retry, patience_s=self.settings.prepare_timeout_s
             )
+            steps.append(PlanningStep(self.settings.prepare_model, calls))
         return steps
 
     def _keys(self) -> SharingKeys:

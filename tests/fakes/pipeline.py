@@ -33,6 +33,7 @@ from chatbot.records import Records
 from chatbot.request import CacheDirectives, ChatRequest
 from chatbot.ticket import Ticket
 from chatbot.via import NATIVE, OPENAI, Via
+from processing.calls import ModelCalls
 from processing.flights import Flights
 from processing.hook import HookStep
 from processing.planning import PlanningStep
@@ -191,7 +192,8 @@ class Pipeline:
         )
 
     def planning(self, client: ModelClient) -> PlanningStep:
-        return PlanningStep("planner", client, self.llm_calls, self.retry, patience_s=self.limits.prepare_s)
+        calls = ModelCalls(client, self.llm_calls, self.retry, patience_s=self.limits.prepare_s)
+        return PlanningStep("planner", calls)
 
     # -- what is in the way -------------------------------------------------------------------
     def hold(self, *names: str) -> None:

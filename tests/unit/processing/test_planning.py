@@ -9,6 +9,7 @@ from typing import cast
 import pytest
 
 from admission import Stage
+from processing.calls import ModelCalls
 from processing.planning import INSTRUCTION, PREFIX, PlanningStep
 from runtime.errors import UpstreamError, UpstreamRateLimited, UpstreamRejected
 from tests.cancellation import Moment, cancel_at_every_await, raise_at_every_await
@@ -30,7 +31,7 @@ class Planning:
         self.stage = Stage("llm_calls", capacity)
         retry = RetryPolicy(asyncio.get_running_loop().time, uniform=lambda low, high: high)
         client = cast(ModelClient, self.model)
-        self.step = PlanningStep("planner", client, self.stage, retry, patience_s=60)
+        self.step = PlanningStep("planner", ModelCalls(client, self.stage, retry, patience_s=60))
 
     async def all_back(self, n: int) -> None:
         await asyncio.sleep(60)
