@@ -47,6 +47,10 @@ class Sampling(BaseModel):
 class ChatBody(Sampling):
     """`POST /chat`: `message`, or `messages`."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["message"]}, {"required": ["messages"]}]}
+    )
+
     message: str | None = None
     messages: Messages | None = None
     conversation_id: Any = None

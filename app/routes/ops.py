@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from sse_starlette.sse import AppStatus, EventSourceResponse
 
 from app import instance as shown
@@ -46,7 +46,7 @@ def ops_router(gateway: Gateway) -> APIRouter:
         return await _readiness(gateway)
 
     @guarded.head("/metrics", include_in_schema=False)
-    @guarded.get("/metrics", tags=["operations"])
+    @guarded.get("/metrics", tags=["operations"], response_class=PlainTextResponse)
     async def metrics(worker: int | None = None) -> Response:
         """Prometheus text format, of the instance or of one of its workers."""
         instance = replace(await gateway.hub.gather(), only=worker)
