@@ -132,7 +132,7 @@ class Sharing:
     async def join(self, asking: Asking, timeout_s: float) -> Joined:
         return await self.relay.flights.join(asking, timeout_s)
 
-    def unclaimed(self, key: str, joined: Joined) -> None:
+    def unclaimed(self, key: str, joined: Joined | None) -> None:
         self.relay.errands.unclaimed(key, joined)
 
     # -- lifespan -----------------------------------------------------------------------------

@@ -38,11 +38,11 @@ class Errands:
         """Whoever follows may lead at once."""
         self.run("relay:abdicate", lambda: self._abdicate(key, epoch))
 
-    def unclaimed(self, key: str, joined: Joined) -> None:
-        """Whoever asked for it has left while Redis answered."""
+    def unclaimed(self, key: str, joined: Joined | None) -> None:
+        """Whoever asked for it has left while Redis answered, or did not answer in time: None."""
         if isinstance(joined, Led) and key not in self._leads:
             self.abdicate(key, joined.epoch)
-        elif isinstance(joined, View) and key not in self._mirrors:
+        elif (joined is None or isinstance(joined, View)) and key not in self._mirrors:
             self.leave(key)
 
     @contextmanager

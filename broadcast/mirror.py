@@ -63,6 +63,7 @@ class Mirror:
         self.nonce = secrets.token_hex(8)
         self.maker = ""
         self.published = False
+        self.heard = False  #: which phase its maker is in
         self.orphan_since: float | None = None  #: Redis knows nothing of it
         self._gap_since: float | None = None
         self.taking_over = False
@@ -121,6 +122,7 @@ class Mirror:
             self.body = _body(view.body)
         if view.live and view.phase:
             hear(self.broadcast, view.phase, loop.time())
+            self.heard = True
         self._apply(view)
         if not self.over and (view.lapsed or (view.live and self._owner.is_dead(view.owner))):
             self._owner.leader_gone(self)

@@ -150,6 +150,8 @@ class Relay:
             self.errands.leave(broadcast.key, dismissed=broadcast.dismissed)
         elif (leading := self.leading(broadcast)) is not None:
             leading.end(Finish(outcome.value, payload_of(error)))
+            if not leading.registered:
+                self.errands.leave(broadcast.key)  # a reply that came too late may have made us follow
             self._forget_if_over(leading)
 
     async def sealed(self, broadcast: Broadcast[Chunk], ttl_s: float | None) -> bool:

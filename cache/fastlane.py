@@ -63,7 +63,7 @@ class Claims(Protocol):
 
     async def join(self, asking: Asking, timeout_s: float) -> Joined: ...
 
-    def unclaimed(self, key: str, joined: Joined) -> None:
+    def unclaimed(self, key: str, joined: Joined | None) -> None:
         """Whoever asked has left meanwhile."""
 
 
@@ -218,9 +218,8 @@ class FastLane:
     async def _work(self) -> None:
         while True:
             asks = await self._room.take(self._batch.most)
-            now = asyncio.get_running_loop().time()
             for ask in asks:
-                self._on_wait(now - ask.asked_at)
+                self._on_wait(asyncio.get_running_loop().time() - ask.asked_at)
             await self._serve(asks)
 
     async def _serve(self, asks: list[Ask]) -> None:
@@ -247,24 +246,28 @@ class FastLane:
     async def _claim(self, ask: Ask) -> None:
         assert self._claims is not None
         if not self._claims.up:
-            return await self._only_look_up(ask)
-        question, answer = ask.question, None
+            await self._only_look_up(ask)
+            return
         try:
-            joined = await self._claims.join(question, GET_TIMEOUT_S)
-            if isinstance(joined, Hit):
-                answer = self._decoded(question.key, joined.value)
-                if answer is None:
-                    # No answer lies there: one leads, the others follow, and none is a hit elsewhere.
-                    joined = await self._claims.join(replace(question, read_cache=False), GET_TIMEOUT_S)
+            found = await self._join(self._claims, ask.question)
         except StoreRefused:
             await self._only_look_up(ask)
+            return
         except StoreDown as error:
             self._breaker.trip(str(error))
-        else:
-            if ask.waiters:
-                ask.settle(answer or joined)
-            else:
-                self._claims.unclaimed(question.key, joined)
+            found = None
+        if ask.waiters:
+            ask.settle(found)
+        elif not isinstance(found, SealedAnswer):
+            self._claims.unclaimed(ask.question.key, found)
+
+    async def _join(self, claims: Claims, question: Asking) -> Joined | SealedAnswer:
+        joined = await claims.join(question, GET_TIMEOUT_S)
+        if not isinstance(joined, Hit):
+            return joined
+        # No answer lies there: one leads, the others follow, and none is a hit elsewhere.
+        again = replace(question, read_cache=False)
+        return self._decoded(question.key, joined.value) or await claims.join(again, GET_TIMEOUT_S)
 
     async def _only_look_up(self, ask: Ask) -> None:
         """A server that takes no writes, being full or a replica, still has what it had."""

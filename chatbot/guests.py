@@ -35,8 +35,10 @@ LOOK_S: Final = 0.02
 OWNER_S: Final = 1.0
 #: Between two looks whether it has told an end that was seen here.
 TOLD_S: Final = 0.25
-#: A cancel waits for it so long.
-CANCEL_S: Final = 0.2
+#: A cancel waits for it so long: what it has ended otherwise by then it has.
+CANCEL_S: Final = 1.0
+#: Whoever asks where a request is waits at most so long for the first word of it.
+WORD_S: Final = 0.25
 
 
 class Guests:
@@ -74,7 +76,7 @@ class Guests:
     async def find(self, id: str, tenant: str) -> Record:
         """Raises NotFound, alike for foreign and unknown ids; StateUnavailable while Redis is away."""
         try:
-            return await self._find(id, tenant)
+            return await self.heard(await self._find(id, tenant))
         except StoreError:
             raise StateUnavailable() from None
 
@@ -100,6 +102,17 @@ class Guests:
             if await self._gone(known.owner, deadline):
                 await self._end_for_it(id, tenant, known, view)
             await asyncio.sleep(LOOK_S)
+
+    async def heard(self, record: Record) -> Record:
+        """Itself, once it is known how far it is: nobody is told `queued` of what streams elsewhere."""
+        until = asyncio.get_running_loop().time() + WORD_S
+        mirror = self._relay.mirrors.get(record.broadcast.key or "") if record.guest else None
+        while mirror is not None and not (mirror.heard or mirror.over):
+            if asyncio.get_running_loop().time() > until:
+                break
+            mirror.pull()
+            await asyncio.sleep(LOOK_S)
+        return record
 
     async def _gone(self, owner: str, deadline: float) -> bool:
         """Is it dead? Raises StateUnavailable if it lives and does not say what it should."""

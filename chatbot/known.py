@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from broadcast.broadcast import Broadcast
+from broadcast.outcome import Outcome
 from broadcast.relay import Relay
 from cache.errors import StoreError
 from cache.flights import LINGER_MS
@@ -124,10 +125,14 @@ class KnownRequests:
 
     async def _tell_end(self, record: Record) -> None:
         id = record.ticket.id
+        end, ended = told.ended(record), record.claim.ended
         if not record.native:
-            await self._requests.forget(id)
+            if ended is not None and ended.outcome is Outcome.CANCELLED:
+                # Whoever has cancelled it through another process is about to ask whether it is.
+                await self._requests.ended(id, end, LINGER_MS, record.broadcast.log.epoch)
+            else:
+                await self._requests.forget(id)
             return
-        end = told.ended(record)
         found = await self._end(id, end, record.broadcast.log.epoch)
         if found is not None and found != end and told.read_ended(found).outcome == "cancelled":
             self._records.forget(

@@ -131,7 +131,7 @@ class SharedChatManager(ChatManager):
         return None
 
     async def _told(self, record: Record | None) -> Record | None:
-        """What cost no round trip, or one that was too late: known everywhere all the same, if Redis is well."""
+        """What cost no round trip, or one that came too late: known everywhere too, if Redis is well."""
         if record is not None and record.native and self._lane.healthy:
             await self._known.admitted(record, HIT_S)
             if not record.known:
@@ -269,7 +269,7 @@ class SharedChatManager(ChatManager):
     # -- by id --------------------------------------------------------------------------------
     async def seek(self, id: str, tenant: str) -> Record:
         try:
-            return self.find(id, tenant)
+            return await self._guests.heard(self.find(id, tenant))
         except NotFound:
             return await self._guests.find(id, tenant)
 

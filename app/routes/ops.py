@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from sse_starlette.sse import AppStatus, EventSourceResponse
 
@@ -18,6 +18,8 @@ from app.gateway import Gateway
 #: Seconds between two frames of `/pipeline/stream`: at most four a second.
 FRAME_S: Final = 0.25
 SEND_TIMEOUT_S: Final = 10.0
+#: The number of a worker, from 1; one that there is not has shown nothing.
+Worker = Annotated[int | None, Query(ge=1, le=1_000_000)]
 
 
 def ops_router(gateway: Gateway) -> APIRouter:
@@ -47,7 +49,7 @@ def ops_router(gateway: Gateway) -> APIRouter:
 
     @guarded.head("/metrics", include_in_schema=False)
     @guarded.get("/metrics", tags=["operations"], response_class=PlainTextResponse)
-    async def metrics(worker: int | None = None) -> Response:
+    async def metrics(worker: Worker = None) -> Response:
         """Prometheus text format, of the instance or of one of its workers."""
         instance = replace(await gateway.hub.gather(), only=worker)
         return Response(shown.metrics(instance), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -70,7 +72,7 @@ def ops_router(gateway: Gateway) -> APIRouter:
         )
 
     @guarded.get("/pipeline/history", tags=["operations"])
-    async def history(worker: int | None = None) -> dict[str, Any]:
+    async def history(worker: Worker = None) -> dict[str, Any]:
         """The last five minutes, a row a second, of the instance or of one of its workers."""
         return await gateway.hub.history(worker)
 

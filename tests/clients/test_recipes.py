@@ -16,7 +16,7 @@ from tests.clients import litellm_proxy
 from tests.clients.scripts import HERE, environment
 from tests.fakes.eventually import eventually
 from tests.system.processes import ROOT, GatewayProcess
-from tests.system.test_readme import agrees
+from tests.system.typed import agrees
 
 pytestmark = pytest.mark.anyio
 

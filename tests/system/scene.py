@@ -57,7 +57,10 @@ async def filled(gateway: GatewayProcess, stage: str, in_use: int, waiting: int)
         now = gateway.stage(stage)
         return bool((now["in_use"], now["waiting"]) == (in_use, waiting))
 
-    await eventually(seen)
+    try:
+        await eventually(seen)
+    except AssertionError:
+        raise AssertionError((stage, in_use, waiting, gateway.get("/pipeline"))) from None
 
 
 async def at_rest(gateway: GatewayProcess) -> None:

@@ -68,6 +68,7 @@ class Scene:
         """Nothing runs at the gateway, nor at the model."""
         await eventually(self.gateway.at_rest, within=30)
         await eventually(lambda: self.simulator.stats()["in_flight"] == 0)
+        await eventually(lambda: self.simulator.stats()["prepare"]["in_flight"] == 0)
 
     async def nothing_leaked(self) -> None:
         """Capacity + 10 requests reach exactly `capacity` at the model, and all are answered."""
@@ -169,7 +170,9 @@ async def blocked(scene: Scene, stage: str, **directive: str) -> AsyncIterator[N
 # -- the phases -----------------------------------------------------------------------------
 async def test_clients_that_leave_while_queued(simulate: Simulate, start: Start) -> None:
     """Their places before the leaders stage are given up at once, while others still hold its permits."""
-    scene = Scene(simulate, start, hook=True, MAX_CONCURRENT_LEADERS=2, MAX_CONCURRENT_LLM_STREAMS=4)
+    # So long that nobody is shed because those who block have held their permits for long.
+    patient = {"QUEUE_TIMEOUT_S": 3600, "MAX_CONCURRENT_LEADERS": 2, "MAX_CONCURRENT_LLM_STREAMS": 4}
+    scene = Scene(simulate, start, hook=True, **patient)
     async with blocked(scene, "leaders", prepare_hold="blocked"):
         await _rounds(
             scene,

@@ -10,7 +10,7 @@ from tests.fakes.eventually import eventually
 from tests.system.client import Client
 from tests.system.crew import crew, pinned
 from tests.system.prompts import answer_to, prompt
-from tests.system.scene import Simulate, Start, accepted, at_rest, calls_of, held, hook_of, together
+from tests.system.scene import Simulate, Start, accepted, at_rest, calls_of, held, hook_of, over, together
 
 pytestmark = pytest.mark.anyio
 
@@ -42,6 +42,7 @@ async def test_a_repeated_submit_is_the_same_request(simulate: Simulate, start: 
             assert {**repeat.json, "status": ""} == {**first, "status": ""}
         simulator.release("gate")
         text = (await reading).text
+        await over(gateway)
         after_the_end = await client.submit(question, request_id="r-1")
         assert (after_the_end.status, after_the_end.json["id"]) == (200, first["id"])
         assert after_the_end.json["status"] == "completed"

@@ -127,10 +127,13 @@ async def test_links_lead_from_one_worker_to_another(
         async with asyncio.TaskGroup() as group:
             leads = group.create_task(clients[0].chunks(again))
             await held(simulator, "second")
-            shares = group.create_task(clients[1].chunks(again))
-            await eventually(lambda: gateway.get("/pipeline")["totals"]["joins"] == 3)
-            simulator.release("second")
-        assert text_of(leads.result()[1]) == text_of(shares.result()[1]) == answer_to(again, TOKENS)
+            body = {"messages": [{"role": "user", "content": again}], "stream": True}
+            async with clients[1].http.post("/v1/chat/completions", json=body) as shares:
+                await shares.content.readuntil(b"\n\n")  # it has heard of the flight that it follows
+                simulator.release("second")
+                rest = await shares.read()
+        assert text_of(leads.result()[1]) == answer_to(again, TOKENS)
+        assert rest.endswith(b"data: [DONE]\n\n")
     await eventually(lambda: len(kept.named("flight")) == 2 and len(kept.named(OPENAI)) == 3)
     submit = kept.one(SUBMIT, refrain_role="leader")
     (flight,) = (span for span in kept.named("flight") if span.trace == submit.trace)

@@ -31,6 +31,8 @@ class Play:
         (view(), set(), set(), [("stake", "k", "")]),
         (view(), set(), {"k"}, []),
         (Hit(b"v"), set(), set(), []),
+        (None, set(), set(), [("stake", "k", "")]),
+        (None, set(), {"k"}, []),
     ],
 )
 def test_what_an_absent_caller_was_given_is_given_back(

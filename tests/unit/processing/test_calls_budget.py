@@ -1,0 +1,61 @@
+"""What a call of the preparation costs and earns: the budget of retries, and the patience for one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+import pytest
+
+from admission import Stage
+from processing.calls import ModelCalls
+from runtime.errors import UpstreamRateLimited
+from tests.fakes.model import FakeModel
+from tests.fakes.turn import FakeTurn
+from tests.virtual_time import virtual
+from upstream.client import ModelClient
+from upstream.retry import RetryPolicy
+
+PATIENCE_S = 60.0
+
+
+class Calls:
+    """Calls on a played model, with a budget of one retry per call noted and no jitter."""
+
+    def __init__(self) -> None:
+        self.model = FakeModel()
+        clock = asyncio.get_running_loop().time
+        self.retry = RetryPolicy(clock, uniform=lambda low, high: low, ratio=1.0, floor=0)
+        stage = Stage("llm_calls", 1)
+        self.calls = ModelCalls(cast(ModelClient, self.model), stage, self.retry, patience_s=PATIENCE_S)
+
+    async def ask(self) -> str:
+        body = {"model": "m", "messages": [{"role": "user", "content": "q"}]}
+        return (await self.calls.ask(FakeTurn(), body)).text
+
+
+@virtual
+async def test_a_call_earns_its_retry() -> None:
+    """Once per call and not per try: else retries would pay for retries, and a dead model be hammered."""
+    calls = Calls()
+    calls.model.errors["plan:q"] = [UpstreamRateLimited(retry_after=1)]
+    assert await calls.ask() == "2: answer to plan:q"
+
+    calls.model.errors["plan:q"] = [UpstreamRateLimited(retry_after=1) for _ in range(2)]
+    await asyncio.sleep(60)
+    with pytest.raises(UpstreamRateLimited):
+        await calls.ask()
+    assert len(calls.model.calls) == 4
+
+
+@virtual
+async def test_patience_is_enough_for_exactly_itself() -> None:
+    """A Retry-After of that many seconds is waited for, one of more is not."""
+    calls = Calls()
+    calls.model.errors["plan:q"] = [UpstreamRateLimited(retry_after=PATIENCE_S)]
+    assert await calls.ask() == "2: answer to plan:q"
+
+    calls.model.errors["plan:q"] = [UpstreamRateLimited(retry_after=PATIENCE_S + 0.001)]
+    with pytest.raises(UpstreamRateLimited):
+        await calls.ask()
+    assert len(calls.model.calls) == 3
