@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 ARGS ?=
-BENCHES ?= $(wildcard bench/[a-z]*.py)
+BENCHES ?= $(filter-out bench/soak.py,$(wildcard bench/[a-z]*.py))
 
 .PHONY: run test test-system test-cluster test-clients test-ops test-storms prove soak check format lock bench clean
 
@@ -46,7 +46,7 @@ test-storms: $(VENV)/.dev ## The long ones: thousands of requests, kills and res
 prove: $(VENV)/.dev ## 20,000 random histories of the pipeline against a plain model; prints its seeds
 	@PROVE_EXAMPLES=$${PROVE_EXAMPLES:-20000} $(BIN)/python -m pytest tests/proofs/test_state_machine.py -s $(ARGS)
 
-soak: $(VENV)/.dev ## Twenty minutes of mixed load, drops, a frozen reader and Redis restarts; ARGS="--minutes 2"
+soak: $(VENV)/.dev ## Twenty minutes of mixed load, judged at rest; ARGS="--minutes 20 --workers 2"
 	@$(BIN)/python bench/soak.py $(ARGS)
 
 check: $(VENV)/.dev ## Everything that can be said without running it
