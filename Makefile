@@ -14,7 +14,7 @@ LOCK := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsa
 ARGS ?=
 BENCHES ?= $(filter-out bench/soak.py,$(wildcard bench/[a-z]*.py))
 
-.PHONY: run test test-system test-cluster test-clients test-ops test-storms prove soak check format lock bench clean
+.PHONY: run test test-system test-cluster test-clients test-ops test-storms prove soak mutate check format lock bench clean
 
 run: $(VENV)/.run ## Serve on 127.0.0.1:8484
 	@exec $(BIN)/refrain serve $(ARGS) # exec: a signal must reach the server, not a shell around it
@@ -45,6 +45,9 @@ test-storms: $(VENV)/.dev ## The long ones: thousands of requests, kills and res
 
 prove: $(VENV)/.dev ## 20,000 random histories of the pipeline against a plain model; prints its seeds
 	@PROVE_EXAMPLES=$${PROVE_EXAMPLES:-20000} $(BIN)/python -m pytest tests/proofs/test_state_machine.py -s $(ARGS)
+
+mutate: $(VENV)/.dev ## Small changes to the core, one at a time: does a test notice?
+	@PYTHONHASHSEED=0 nice -n 10 $(BIN)/python -m scripts.mutate $(ARGS)
 
 soak: $(VENV)/.dev ## Twenty minutes of mixed load, judged at rest; ARGS="--minutes 20 --workers 2"
 	@$(BIN)/python bench/soak.py $(ARGS)
