@@ -12,6 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 ARGS ?=
+SYSTEM ?= tests/system
 BENCHES ?= $(filter-out bench/soak.py,$(wildcard bench/[a-z]*.py))
 
 .PHONY: run test test-system test-cluster test-clients test-ops test-storms prove soak mutate check format lock bench clean
@@ -25,7 +26,7 @@ test: $(VENV)/.dev ## Unit, contract, integration and architecture tests
 
 test-system: $(VENV)/.dev ## The real program, driven from outside
 	@scripts/system-packages
-	@$(BIN)/python -m pytest tests/system $(ARGS)
+	@$(BIN)/python -m pytest $(SYSTEM) $(ARGS)
 
 test-cluster: $(VENV)/.dev ## Several gateways on one Redis, with faults between them; at most five minutes
 	@scripts/system-packages
