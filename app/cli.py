@@ -129,9 +129,9 @@ def _flags(args: argparse.Namespace) -> dict[str, str]:
 
 
 def _tokens(text: str) -> int:
-    count = int(text)
-    if not 1 <= count <= 256:
-        raise ValueError
+    count = int(text) if text.isascii() and text.isdigit() else 0
+    if not 1 <= count <= 64:
+        raise argparse.ArgumentTypeError("must be a number from 1 to 64")
     return count
 
 

@@ -39,18 +39,20 @@ class History:
 
     def __init__(self) -> None:
         self._rows: dict[int, deque[Row]] = {}
+        self._procs: list[str] = []
 
     def add(self, instance: Instance, at: float) -> None:
         """`at` is wall clock, in seconds. The departed count in the sums, so that those never go back."""
+        self._procs = [one.proc for one in instance.readings]
         departed = [instance.departed] if instance.departed else []
         self._add(INSTANCE, [*instance.readings, *departed], at)
         for one in instance.readings:
             self._add(one.worker, [one], at)
 
     def shown(self, worker: int | None = None) -> dict[str, Any]:
-        """The body of `GET /pipeline/history`: of one worker, or of the instance."""
+        """The body of `GET /pipeline/history`: of one worker, or of all. `procs`: of which instance."""
         rows = self._rows.get(INSTANCE if worker is None else worker, ())
-        return {"every_s": EVERY_S, "fields": list(FIELDS), "rows": list(rows)}
+        return {"every_s": EVERY_S, "fields": list(FIELDS), "rows": list(rows), "procs": self._procs}
 
     def _add(self, whose: int, readings: list[Reading], at: float) -> None:
         if readings:

@@ -104,6 +104,9 @@ def trouble(check: str, error: StoreError, shown: str) -> Finding:
     for name, says, do in _TROUBLES:
         if name in names:
             return failed(check, says.format(shown=shown), do)
+    if "ResponseError" in names and kind_of(shown) == "sentinel":
+        says = f"{shown} does not know what a sentinel is asked for."
+        return failed(check, says, "Is it the server itself? Then write redis://….")
     sockets = [cause for cause in causes if isinstance(cause, OSError)]
     exact = next((one for one in sockets if type(one) is not OSError), None) or next(iter(sockets), None)
     if isinstance(exact, TimeoutError) and not isinstance(exact, ssl.SSLError):

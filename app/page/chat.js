@@ -16,6 +16,9 @@ const ROLE = {
   cached: "from the cache",
 };
 
+// A browser has six connections to a host: one for the frames, one for what is asked meanwhile.
+const MOST_RUNNING = 4;
+
 export async function problem(reply) {
   const body = await reply.json().catch(() => null);
   const wait = reply.headers.get("retry-after");
@@ -35,7 +38,7 @@ class Turn {
     this.stopButton = h("button", { type: "button" }, "Stop");
     this.againButton = h("button", { type: "button", hidden: true }, "Regenerate");
     this.stopButton.addEventListener("click", () => this.stop());
-    this.againButton.addEventListener("click", () => chat.ask(this.messages, "refresh"));
+    this.againButton.addEventListener("click", () => chat.ask(this.messages, this.complete ? "refresh" : this.cache));
     this.element = h(
       "article",
       { "aria-busy": "true" },
@@ -54,7 +57,7 @@ class Turn {
       body: JSON.stringify(this.cache ? { ...last, cache: this.cache } : last),
     });
     if (!reply.ok) {
-      if (reply.status === 401) this.chat.needsKey();
+      if (reply.status === 401) this.chat.needsKey(this);
       throw new Error(await problem(reply));
     }
     const { id, role, stream_url } = await reply.json();
@@ -138,6 +141,8 @@ class Turn {
     this.status.dataset.kind = kind;
     this.stopButton.hidden = true;
     this.againButton.hidden = false;
+    // What was not answered goes by the cache like any question.
+    say(this.againButton, this.complete ? "Regenerate" : "Try again");
     this.element.setAttribute("aria-busy", "false");
     this.chat.changed();
   }
@@ -164,12 +169,15 @@ class Turn {
   }
 
   async cancel() {
+    // Its connection may be the last one that the browser has.
+    this.source?.close();
     try {
       const reply = await fetch(`/chat/${this.id}/cancel`, { method: "POST", headers: bearer(this.chat.key()) });
-      // 409: it has ended by now, and its stream says how.
-      if (!reply.ok && reply.status !== 409) say(this.status, await problem(reply));
+      if (reply.ok) this.end("stopped", "quiet");
+      else if (reply.status === 409) await this.lookUp(); // it has ended by now
+      else this.end(await problem(reply), "bad");
     } catch {
-      say(this.status, "The gateway does not answer. Try again.");
+      this.end("The gateway does not answer.", "bad");
     }
   }
 }
@@ -190,6 +198,10 @@ export class Chat {
       }
     });
     parts.stop.addEventListener("click", () => this.stop());
+    parts.keyRow.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.askAgain();
+    });
     document.addEventListener("keydown", (event) => event.key === "Escape" && this.stop());
   }
 
@@ -197,9 +209,20 @@ export class Chat {
     return this.parts.key.value.trim();
   }
 
-  needsKey() {
+  needsKey(turn) {
+    this.refused = turn;
     this.parts.keyRow.hidden = false;
     this.parts.key.focus();
+  }
+
+  /** With the key that has been typed in now. */
+  askAgain() {
+    const turn = this.refused;
+    if (!turn) return;
+    this.refused = null;
+    this.turns.splice(this.turns.indexOf(turn), 1);
+    turn.element.remove();
+    this.ask(turn.messages, turn.cache);
   }
 
   /** The epochs of all answers that this page has read. */
@@ -218,19 +241,27 @@ export class Chat {
 
   submit() {
     const question = this.parts.question.value.trim();
-    if (!question) return;
+    if (!question || this.full()) return;
     this.parts.question.value = "";
     this.ask([...this.earlier(), { role: "user", content: question }]);
   }
 
+  full() {
+    const full = this.turns.filter((turn) => turn.running).length >= MOST_RUNNING;
+    if (full) say(this.parts.error, `${MOST_RUNNING} answers are running: wait for one, or stop one.`);
+    return full;
+  }
+
   earlier() {
     if (!this.parts.turns.checked) return [];
-    return this.turns
-      .filter((turn) => turn.complete)
+    // Of a question that was asked again the last answer counts.
+    const answered = new Map(this.turns.filter((turn) => turn.complete).map((turn) => [turn.messages, turn]));
+    return [...answered.values()]
       .flatMap((turn) => [turn.messages.at(-1), { role: "assistant", content: turn.text }]);
   }
 
   async ask(messages, cache) {
+    if (this.full()) return;
     say(this.parts.error, "");
     const turn = new Turn(this, messages, cache);
     this.turns.push(turn);

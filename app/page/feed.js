@@ -15,8 +15,7 @@ export class Feed {
     this.on = on;
     this.stopped = null;
     this.heard = 0;
-    this.channel = "BroadcastChannel" in globalThis ? new BroadcastChannel(LOCK) : null;
-    if (this.channel) this.channel.onmessage = ({ data }) => this.told(data);
+    this.channel = null;
     document.addEventListener("visibilitychange", () => (document.hidden ? this.stop() : this.start()));
     setInterval(() => this.judge(), 1000);
   }
@@ -27,14 +26,19 @@ export class Feed {
     const stopped = (this.stopped = new AbortController());
     this.heard = performance.now();
     const run = () => this.run(stopped.signal);
-    if (this.channel && navigator.locks) {
-      navigator.locks.request(LOCK, { signal: stopped.signal }, run).catch(() => {});
-    } else run();
+    if (!("BroadcastChannel" in globalThis && navigator.locks)) return run();
+    // Only tabs that know the same key share: another one has to be asked for its own.
+    const name = `${LOCK} ${this.key()}`;
+    this.channel = new BroadcastChannel(name);
+    this.channel.onmessage = ({ data }) => this.told(data);
+    navigator.locks.request(name, { signal: stopped.signal }, run).catch(() => {});
   }
 
   stop() {
     this.stopped?.abort();
     this.stopped = null;
+    this.channel?.close();
+    this.channel = null;
   }
 
   restart() {
@@ -58,7 +62,10 @@ export class Feed {
         await this.read(signal, () => (failures = 0));
       } catch (error) {
         if (signal.aborted) return;
-        if (error instanceof Locked) return this.on.locked();
+        if (error instanceof Locked) {
+          this.stop(); // a connection that nobody makes is not lost
+          return this.on.locked();
+        }
       }
       this.on.state("lost");
       await new Promise((wake) => setTimeout(wake, RETRY_MS[Math.min(failures, RETRY_MS.length - 1)]));

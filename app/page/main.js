@@ -24,6 +24,9 @@ const chat = new Chat({
 const stages = new Stages(byId("stages"));
 const charts = new Charts(byId("charts"));
 let past = null;
+let procs = []; // who the frames are of: behind a proxy, another gateway may answer for the history
+let recalls = 0;
+let stale = false;
 let whose = null; // a worker's number; null: the instance
 let connection = "connecting";
 let components = {};
@@ -35,6 +38,7 @@ const feed = new Feed(adminKey, { frame: showFrame, state: showConnection, locke
 // -- the key ------------------------------------------------------------------------------------
 function askForKey() {
   byId("main").hidden = true;
+  say(byId("unlock-error"), "");
   byId("unlock").hidden = false;
   if (adminKey()) say(byId("unlock-error"), "That is not the admin key.");
   sessionStorage.removeItem(KEY);
@@ -53,10 +57,19 @@ byId("unlock").addEventListener("submit", (event) => {
 // -- what is now --------------------------------------------------------------------------------
 function showFrame(frame) {
   if (byId("main").hidden) {
+    const unlocked = !byId("unlock").hidden;
     byId("unlock").hidden = true;
     byId("main").hidden = false;
+    if (unlocked) byId("question").focus();
   }
   state = frame.state;
+  stale = frame.workers.some((one) => one.stale);
+  const before = procs;
+  procs = frame.workers.map((one) => one.proc);
+  if (!procs.some((proc) => before.includes(proc))) {
+    past = null;
+    recall();
+  }
   showHealth();
   showNotice(frame.model);
   showChoice(frame.workers);
@@ -64,7 +77,7 @@ function showFrame(frame) {
   const shown = worker ?? frame;
   stages.show(shown.stages);
   showLedger(byId("ledger"), frame.totals);
-  showBroadcasts(byId("broadcasts"), byId("broadcast-count"), frame.broadcasts, frame.broadcasts.length, chat.epochs);
+  showBroadcasts(byId("broadcasts"), byId("broadcast-count"), frame.broadcasts, chat.epochs);
   showWorkers(byId("workers"), frame.workers);
   chat.showReaders(frame.broadcasts);
   if (past?.add(past.row(Date.now() / 1000, shown.stages, shown.totals))) charts.show(past);
@@ -99,10 +112,18 @@ function choose(number) {
 
 // -- what was -----------------------------------------------------------------------------------
 async function recall() {
+  const asked = ++recalls;
   const query = whose === null ? "" : `?worker=${whose}`;
   try {
-    const reply = await fetch(`/pipeline/history${query}`, { headers: bearer(adminKey()) });
-    if (reply.ok) past = new Past(await reply.json());
+    for (let tries = 5; tries > 0 && procs.length; tries--) {
+      const reply = await fetch(`/pipeline/history${query}`, { headers: bearer(adminKey()) });
+      if (!reply.ok) return;
+      const history = await reply.json();
+      if (asked !== recalls) return; // another worker was chosen meanwhile
+      const ours = history.procs.some((proc) => procs.includes(proc));
+      past = new Past(ours ? history : { ...history, rows: [] });
+      if (ours) tries = 0;
+    }
     if (past) charts.show(past);
   } catch {
     // The feed says that the gateway is away.
@@ -131,6 +152,7 @@ function showHealth() {
   const ill = Object.entries(components).filter(([, how]) => how !== "ok");
   let [word, kind] = [state || "connecting", state === "ready" ? "good" : "warn"];
   if (connection === "live" && ill.length) [word, kind] = ["degraded", "warn"];
+  if (connection === "live" && stale) [word, kind] = ["a worker does not answer", "bad"];
   if (connection === "lost") [word, kind] = ["connection lost, trying again", "bad"];
   if (connection === "locked") [word, kind] = ["locked", "warn"];
   say(byId("health"), word);
@@ -147,8 +169,8 @@ function showHealth() {
 // -- start --------------------------------------------------------------------------------------
 function open() {
   connection = "connecting";
+  procs = [];
   feed.restart();
-  recall();
 }
 
 byId("suggestions").replaceChildren(

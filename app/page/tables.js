@@ -2,6 +2,8 @@
 import { count, duration, h, percent, say } from "./dom.js";
 
 const MOST_BROADCASTS = 8;
+// A frame lists so many at most (app/snapshot.py).
+const LISTED = 200;
 const PHASES = {
   waiting: "waits for a leader's place",
   preparing: "being prepared",
@@ -24,8 +26,10 @@ const row = (cells, properties = {}) =>
   h("tr", properties, ...cells.map((cell) => h("td", {}, ...(Array.isArray(cell) ? cell : [cell]))));
 
 /** `mine`: the epochs of the answers that this page reads or has read. An id begins with its epoch. */
-export function showBroadcasts(element, number, broadcasts, total, mine) {
-  say(number, count(total));
+export function showBroadcasts(element, number, broadcasts, mine) {
+  const total = broadcasts.length;
+  const atLeast = total < LISTED ? "" : "at least ";
+  say(number, atLeast + count(total));
   if (!broadcasts.length) {
     if (element.dataset.empty !== "1") element.replaceChildren(h("p", { className: "quiet" }, "Nothing is under way."));
     element.dataset.empty = "1";
@@ -46,7 +50,7 @@ export function showBroadcasts(element, number, broadcasts, total, mine) {
     });
   });
   const parts = [table("Answers under way", ["Phase", "Readers", "Pieces", "Age"], rows)];
-  if (total > rows.length) parts.push(h("p", { className: "quiet" }, `and ${count(total - rows.length)} more`));
+  if (total > rows.length) parts.push(h("p", { className: "quiet" }, `and ${atLeast}${count(total - rows.length)} more`));
   element.replaceChildren(...parts);
 }
 
