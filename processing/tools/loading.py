@@ -1,0 +1,115 @@
+"""A file of endpoints becomes tools, or a list of all that is wrong with it, each with its line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from processing.tools.endpoint import HttpCalls, endpoint_tool
+from processing.tools.form import Endpoint, entry_faults
+from processing.tools.tool import Tool
+from processing.workflows.problems import BadWorkflow, Problem
+from processing.workflows.source import Source
+
+
+class BadTools(ValueError):
+    """The file cannot be used. The message has a line for each problem, and no secret."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = sorted(set(problems))
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+def load(file: str, text: str, environment: Mapping[str, str], http: HttpCalls) -> list[Tool]:
+    """The tools of one file, whose name is for the messages. `environment` is where headers come from.
+
+    The file is a mapping with `tools`, a list of entries (see `form.Endpoint`). Raises BadTools.
+    """
+    try:
+        source = Source(file, text)
+    except BadWorkflow as bad:
+        raise BadTools(bad.problems) from None
+    problems = list(source.repeated())
+    tools: list[Tool] = []
+    names: set[str] = set()
+    for position, entry in enumerate(_entries(source, problems)):
+        path = ("tools", position)
+        endpoint = _endpoint(source, path, entry, problems)
+        if endpoint is None:
+            continue
+        if endpoint.name in names:
+            what = f"there are two tools with the name {endpoint.name!r}"
+            problems.append(_at(source, (*path, "name"), what))
+        names.add(endpoint.name)
+        found, headers = _headers(source, path, endpoint, environment)
+        problems += found
+        if not problems:
+            tools.append(endpoint_tool(endpoint, headers, http))
+    if problems:
+        raise BadTools(problems)
+    return tools
+
+
+def _entries(source: Source, problems: list[Problem]) -> Sequence[Any]:
+    unknown = [name for name in source.value if name != "tools"]
+    problems += [_at(source, (name,), f"there is no field {name!r}, only tools") for name in unknown]
+    entries = source.value.get("tools")
+    if isinstance(entries, list) and entries:
+        return entries
+    problems.append(_at(source, ("tools",), "tools is a list with at least one entry"))
+    return []
+
+
+def _endpoint(
+    source: Source, path: tuple[str | int, ...], entry: Any, problems: list[Problem]
+) -> Endpoint | None:
+    """The entry, if nothing is wrong with it."""
+    try:
+        endpoint = Endpoint.model_validate(entry)
+    except ValidationError as error:
+        for each in error.errors(include_url=False):
+            at = (*path, *each["loc"], *_field(each.get("ctx", {})))
+            problems.append(_at(source, at, _named(entry, _said(each["type"], at[-1], each["msg"]))))
+        return None
+    found = [_at(source, (*path, *at), _named(entry, what)) for at, what in entry_faults(endpoint)]
+    problems += found
+    return None if found else endpoint
+
+
+def _headers(
+    source: Source, path: tuple[str | int, ...], endpoint: Endpoint, environment: Mapping[str, str]
+) -> tuple[list[Problem], dict[str, str]]:
+    problems: list[Problem] = []
+    headers: dict[str, str] = {}
+    for header, variable in endpoint.headers.items():
+        value = environment.get(variable, "")
+        if value and value.isascii() and value.isprintable():
+            headers[header] = value
+        else:
+            what = "holds what no header may carry" if value else "is not set"
+            at = (*path, "headers", header)
+            problems.append(_at(source, at, f"tool {endpoint.name!r}: the variable {variable} {what}"))
+    return problems, headers
+
+
+def _at(source: Source, path: Sequence[str | int], what: str) -> Problem:
+    return source.problem(source.line(path), what)
+
+
+def _field(context: Mapping[str, Any]) -> Iterator[str]:
+    if isinstance(context.get("field"), str):
+        yield context["field"]
+
+
+def _said(kind: str, field: str | int, message: str) -> str:
+    if kind == "extra_forbidden":
+        return f"there is no field {field!r}"
+    return f"{field} is missing" if kind == "missing" else f"{field}: {message}"
+
+
+def _named(entry: Any, what: str) -> str:
+    """Which tool it is, if it has a name."""
+    name = entry.get("name") if isinstance(entry, dict) else None
+    return f"tool {name!r}: {what}" if isinstance(name, str) else what
