@@ -1,4 +1,4 @@
-"""The command line: serve, check, doctor, sim, cache purge."""
+"""The command line: serve, check, doctor, sim, workflow show, cache purge."""
 
 from __future__ import annotations
 
@@ -40,9 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
+    from app.library import check_library
     from app.serving import run  # what a `check` does not need is not loaded for it
 
     settings = load(os.environ, _flags(args))
+    check_library(settings)
     logs.configure()
     for warning in warnings(settings):
         print(f"Warning: {warning}", file=sys.stderr)
@@ -61,6 +63,9 @@ def _worker(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
+    from app.library import check_library
+    from processing.workflows.naming import PREFIX
+
     flags = _flags(args)
     settings = load(os.environ, flags)
     lines = describe(settings, os.environ, flags)
@@ -69,6 +74,25 @@ def _check(args: argparse.Namespace) -> int:
         print(f"{line.name:<{width}}  {line.value:<24}  {line.origin:<12}  {line.scope:<8}  {line.what}")
     for warning in warnings(settings):
         print(f"Warning: {warning}")
+    library = check_library(settings)
+    for tool in library.tools:
+        print(f"Tool: {tool.name}")
+    for name in library.workflows:
+        print(f"Workflow: {name}, the model {PREFIX}{name}")
+    return 0
+
+
+def _show_workflow(args: argparse.Namespace) -> int:
+    from app.library import check_library
+    from processing.workflows import drawing
+
+    workflows = check_library(load(os.environ)).workflows
+    if args.name not in workflows:
+        known = ", ".join(workflows) or "none; REFRAIN_WORKFLOWS names their folder"
+        print(f"There is no workflow {args.name!r}. There are: {known}.", file=sys.stderr)
+        return USAGE_ERROR
+    draw = drawing.mermaid if args.mermaid else drawing.text
+    print(draw(workflows[args.name]))
     return 0
 
 
@@ -180,6 +204,14 @@ def _parser() -> argparse.ArgumentParser:
             help=f"{spec.metadata['help']} ({spec.default:g})",
         )
     sim.set_defaults(run=_sim)
+
+    workflow = commands.add_parser("workflow", help="the workflows").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    showing = workflow.add_parser("show", help="draw a workflow as a graph of its steps")
+    showing.add_argument("name", metavar="NAME")
+    showing.add_argument("--mermaid", action="store_true", help="as a mermaid flowchart")
+    showing.set_defaults(run=_show_workflow)
 
     cache = commands.add_parser("cache", help="the answer cache").add_subparsers(
         required=True, metavar="COMMAND"

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from starlette.types import ASGIApp
 
@@ -19,15 +20,17 @@ from app.connection import Connections
 from app.hub import Alone, Hub
 from app.observer import PipelineObserver
 from app.parsing import with_model
+from app.preparing import Preparing
 from app.pulse import Pulse
 from app.saturation import SaturationWatch
 from app.sharing import Sharing
 from app.telemetry.tracing import Tracing
 from app.telemetry.watched import TracedBroadcasts, TracedClient
 from broadcast.answering import Answering
+from broadcast.bounds import Bounds
 from broadcast.broadcast import Broadcast
 from broadcast.claim import ClaimTimers
-from broadcast.manager import Bounds, BroadcastManager
+from broadcast.manager import BroadcastManager
 from broadcast.sealing import Sealing
 from cache.clustered import answer_store
 from cache.fastlane import FastLane
@@ -40,18 +43,13 @@ from chatbot.records import Records
 from chatbot.request import ChatRequest
 from chatbot.shared import SharedChatManager
 from config.settings import Settings
-from processing.calls import ModelCalls
 from processing.flights import Flights
-from processing.hook import HookStep
-from processing.planning import PlanningStep
-from processing.preparer import Preparer, Step
 from runtime.errors import GatewayError
 from runtime.metrics import Metrics
 from runtime.supervisor import Supervisor
 from upstream.chunk import Chunk
 from upstream.client import ModelClient
 from upstream.deadlines import Timeouts
-from upstream.hook import PreparationHook
 from upstream.retry import RetryPolicy
 
 #: Pooled upstream connections beside those of the two LLM stages: for /models and for closing ones.
@@ -128,9 +126,8 @@ class Gateway:
             cumulative=s.upstream_cumulative,
             on_call=self._upstream_call,
         )
-        self._hook: PreparationHook | None = None
-        if s.prepare_url is not None:
-            self._hook = PreparationHook(s.prepare_url.get_secret_value(), s.max_concurrent_leaders)
+        self.preparing = Preparing(s, self.client, self.llm_calls, self.retry, self.supervisor)
+        self.keys = self._keys()
         flights: Flights[Broadcast[Chunk]] = Flights()
         sealing = Sealing(self.lane, s.cache_ttl_s)
         if self.sharing is not None:
@@ -140,7 +137,7 @@ class Gateway:
             flights,
             self.leaders,
             self.llm_streams,
-            Preparer(self._steps()),
+            self.preparing.preparer(self.keys),
             Answering(
                 self.client,
                 self.llm_streams,
@@ -168,7 +165,7 @@ class Gateway:
             grace_s=s.abandon_grace_s,
         )
         self.manager = (ChatManager if self.sharing is None else SharedChatManager)(
-            self._keys(),
+            self.keys,
             self.lane,
             flights,
             self.followers,
@@ -183,10 +180,18 @@ class Gateway:
             self.sharing.meet(self.broadcasts, flights, self.records, self.manager, timers)
 
     async def with_default_model(self, request: ChatRequest) -> ChatRequest:
-        """The request itself, or, where it names no model, the same for the upstream's first."""
+        """The request itself, or, where it names no model, the same for the upstream's first.
+
+        Raises NotFound for a workflow that is not there.
+        """
         if request.body.get("model"):
+            self.preparing.check(request.body)
             return request
         return with_model(request, await self.client.default_model())
+
+    async def models(self) -> list[dict[str, Any]]:
+        """The upstream's, and the gateway's own."""
+        return [*await self.client.models(), *self.preparing.models()]
 
     # -- lifespan -----------------------------------------------------------------------------
     async def start(self) -> None:
@@ -213,8 +218,7 @@ class Gateway:
         if self.sharing is not None:
             await self.sharing.drain()
         await self.supervisor.close()
-        if self._hook is not None:
-            await self._hook.close()
+        await self.preparing.close()
         await self.client.close()
         if self.sharing is not None:
             await self.sharing.close()
@@ -234,30 +238,20 @@ class Gateway:
             return self._stage(name, capacity, None)
         return self.sharing.stage(name, capacity, self.metrics.stage_wait[name].observe)
 
-    def _steps(self) -> list[Step]:
-        """Preparation in order; a plain proxied request has no step."""
-        steps: list[Step] = []
-        if self._hook is not None:
-            steps.append(HookStep(self._hook))
-        if self.settings.prepare_model is not None:
-            calls = ModelCalls(
-                self.client, self.llm_calls, self.retry, patience_s=self.settings.prepare_timeout_s
-            )
-            steps.append(PlanningStep(self.settings.prepare_model, calls))
-        return steps
-
     def _keys(self) -> SharingKeys:
         s = self.settings
+        preparing = self.preparing
         return SharingKeys(
-            share_globally=s.share_scope == "global",
+            # What is meant for one user is not even shared between tenants that use the same name for him.
+            share_globally=s.share_scope == "global" and not preparing.library.private,
             normalize_loosely=s.key_normalization == "loose",
             fingerprint=(
                 # A simulated model's address changes with each start; its answers do not.
                 "simulated" if self.addresses.simulated else self.addresses.upstream_url,
-                s.prepare_url.get_secret_value() if s.prepare_url else "",
-                s.prepare_model or "",
+                *preparing.fingerprint,
                 str(int(s.upstream_cumulative)),
             ),
+            versions=preparing.versions,
         )
 
     async def _learn_models(self) -> None:

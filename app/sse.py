@@ -13,6 +13,7 @@ import msgspec
 
 from app.errors import error_object
 from chatbot.record import Progress, Record, finish_reason, usage
+from processing.account import account_of
 from runtime.errors import GatewayError
 from upstream.chunk import Chunk
 
@@ -111,6 +112,8 @@ def terminal(record: Record) -> bytes:
         "cache": "miss" if record.cache.value == "bypass" else record.cache.value,
         "timings": record.timings(),
     }
+    if account := account_of(chunks):
+        done["preparation"] = account
     return event("done", done, epoch, seq)
 
 

@@ -126,6 +126,7 @@ class ChatRecord(BaseModel):
     timings: Timings
     finish_reason: str | None
     usage: dict[str, Any] | None
+    preparation: dict[str, Any] | None
     text: str
 
 

@@ -24,11 +24,13 @@ from typing import Any, cast
 import msgspec
 
 from admission import Admission, Stage
+from processing.caller import Caller
 from processing.calls import ModelCalls, Reply
 from processing.preparer import Prompt, Turn
 from processing.workflows.graph import Workflow
 from processing.workflows.loading import read
 from processing.workflows.step import WorkflowStep
+from runtime.supervisor import Supervisor
 from upstream.chunk import Chunk, parse_chunk
 from upstream.client import ModelClient
 from upstream.permit import LlmPermit
@@ -39,11 +41,13 @@ MUST_GAIN = {5: 4.5, 15: 13.0}
 CALL_S = 0.2
 ANSWER = "An answer of some words, as a reviewer writes it. " * 4
 
+NOBODY = Caller("scope", "bench")
+
 
 class Instant:
     """Calls that cost nothing: what is left is the framework itself."""
 
-    async def ask(self, turn: Turn, body: Mapping[str, Any]) -> Reply:
+    async def ask(self, turn: Turn, body: Mapping[str, Any], scope: str) -> Reply:
         return Reply({"role": "assistant", "content": ANSWER}, "stop", {"prompt_tokens": 1})
 
 
@@ -92,11 +96,11 @@ def main() -> int:
 async def _measure(steps: int, runs: int, reps: int) -> dict[str, float]:
     retry = RetryPolicy(asyncio.get_running_loop().time)
     stage = Stage("llm_calls", 10)
-    whole = ModelCalls(cast(ModelClient, InstantClient()), stage, retry, patience_s=1)
+    whole = ModelCalls(cast(ModelClient, InstantClient()), stage, retry, Supervisor().spawn, patience_s=1)
     workflows = _workflows(steps)
     found = {}
     for kind, calls in (("framework", Instant()), ("with_call", whole)):
-        step = WorkflowStep(workflows, calls)
+        step = WorkflowStep(workflows, calls, lambda prompt: NOBODY)
         none = await _median(step, workflows["none"], runs, reps)
         for name in ("pipeline", "fork-join"):
             cost = await _median(step, workflows[name], runs, reps)
@@ -110,8 +114,10 @@ async def _gain(size: int) -> float:
     """Seconds of a pipeline by those of a fork-join of as many steps, under a limit of as many calls."""
     retry = RetryPolicy(asyncio.get_running_loop().time)
     stage = Stage("llm_calls", size)
-    calls = ModelCalls(cast(ModelClient, InstantClient(CALL_S)), stage, retry, patience_s=1)
-    step = WorkflowStep(_workflows(size), calls)
+    calls = ModelCalls(
+        cast(ModelClient, InstantClient(CALL_S)), stage, retry, Supervisor().spawn, patience_s=1
+    )
+    step = WorkflowStep(_workflows(size), calls, lambda prompt: NOBODY)
     seconds = []
     for name in ("pipeline", "fork-join"):
         began = time.perf_counter()

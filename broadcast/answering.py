@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 from admission import Admission, Stage
 from broadcast.broadcast import Broadcast
 from broadcast.lifecycle import Phase, Signal
+from processing.preparer import Prompt
 from runtime.errors import GatewayError, UpstreamBadResponse, UpstreamError, UpstreamRateLimited
 from upstream.chunk import Chunk
 from upstream.client import ModelClient
@@ -42,7 +42,7 @@ class Answering:
         self._slot_s = slot_s
         self._runaway_bytes = runaway_bytes
 
-    async def run(self, broadcast: Broadcast[Chunk], body: dict[str, Any]) -> None:
+    async def run(self, broadcast: Broadcast[Chunk], prompt: Prompt) -> None:
         """From QUEUED, with a place before the stage or in a back-off without one, to SEALED or FAILED.
 
         Cancelled when the broadcast is deserted or abandoned. The back-off is the broadcast's, not this
@@ -54,7 +54,7 @@ class Answering:
                 if broadcast.admission is None:
                     await asyncio.sleep(max(0.0, broadcast.not_before - loop.time()))
                     broadcast.admission = self._llm_streams.admit(broadcast)
-                if not await self._attempt(broadcast, broadcast.admission, body):
+                if not await self._attempt(broadcast, broadcast.admission, prompt):
                     return
         except GatewayError as error:
             broadcast.fail(error)
@@ -62,7 +62,7 @@ class Answering:
             broadcast.fail(GatewayError())
             raise
 
-    async def _attempt(self, broadcast: Broadcast[Chunk], admission: Admission, body: dict[str, Any]) -> bool:
+    async def _attempt(self, broadcast: Broadcast[Chunk], admission: Admission, prompt: Prompt) -> bool:
         """One call under one permit; whether another is to follow."""
         async with admission as permit:
             broadcast.signal(Signal.SLOT_GRANTED)
@@ -70,8 +70,8 @@ class Answering:
             if broadcast.attempts == 1:
                 self._retry.note_call()
             try:
-                async with self._client.stream(permit, body) as batches:
-                    await self._read(broadcast, batches)
+                async with self._client.stream(permit, prompt.body) as batches:
+                    await self._read(broadcast, batches, prompt.preface)
                     # Said before the connection is put away: nobody waits for our housekeeping.
                     broadcast.complete()
                 return False
@@ -83,12 +83,14 @@ class Answering:
                 # Nobody connected any more: it is idle again, and the next subscriber starts it.
                 return broadcast.phase is Phase.QUEUED
 
-    async def _read(self, broadcast: Broadcast[Chunk], batches: AsyncIterator[list[Chunk]]) -> None:
+    async def _read(
+        self, broadcast: Broadcast[Chunk], batches: AsyncIterator[list[Chunk]], preface: tuple[Chunk, ...]
+    ) -> None:
         """The stream into the log. What precedes the first delta (a role, say) waits for it.
 
         A call that fails before that is made again, and no reader may have seen a part of the first.
         """
-        ahead: list[Chunk] | None = []
+        ahead: list[Chunk] | None = list(preface)
         async for batch in batches:
             if ahead is not None:
                 ahead += batch

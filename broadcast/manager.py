@@ -7,12 +7,14 @@ flight and run under the Supervisor; requests only ever watch them.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from admission import Stage
 from broadcast.answering import Answering
+from broadcast.bounds import Bounds
 from broadcast.broadcast import Broadcast
+from broadcast.directly import answer_directly
 from broadcast.elsewhere import Elsewhere, Nowhere
 from broadcast.epoch import Epochs
 from broadcast.lifecycle import PENDING, RUNNING, Phase, Signal
@@ -22,21 +24,10 @@ from broadcast.outlook import Outlook
 from broadcast.rest import Rest
 from broadcast.sealing import Sealing
 from processing.flights import Flights
-from processing.preparer import Preparer, Prompt
+from processing.preparer import Direct, Preparer, Prompt
 from runtime.errors import GatewayError, PrepareTimeout
 from runtime.supervisor import Supervisor
 from upstream.chunk import Chunk
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """`max_pending` broadcasts prepared or waiting for a slot; bytes of a log; seconds of the waits."""
-
-    max_pending: int
-    max_log_bytes: int
-    queue_s: float
-    slot_s: float
-    prepare_s: float
 
 
 class BroadcastManager:
@@ -87,6 +78,7 @@ class BroadcastManager:
         body: dict[str, Any],
         order: float,
         *,
+        tenant: str = "",
         epoch: int | None = None,
         store: bool = True,
     ) -> Broadcast[Chunk]:
@@ -100,22 +92,24 @@ class BroadcastManager:
         broadcast = Broadcast(key, log, self)
         broadcast.order = order
         broadcast.admission = self._leaders.admit(broadcast)
-        self.running[broadcast] = Prompt(body, turn=broadcast, store=store)
+        self.running[broadcast] = Prompt(body, turn=broadcast, store=store, tenant=tenant)
         if key is not None:
             self._flights.claim(key, broadcast)
         return broadcast
 
-    def follow(self, key: str, epoch: int, body: dict[str, Any] | None, order: float) -> Broadcast[Chunk]:
+    def follow(
+        self, key: str, epoch: int, body: dict[str, Any] | None, order: float, tenant: str = ""
+    ) -> Broadcast[Chunk]:
         """A mirror of what another process makes. `body`: what to make it from should that one die."""
         mirror = Broadcast(key, Log[Chunk](epoch, self._bounds.max_log_bytes), self)
         mirror.order, mirror.remote = order, True
-        self.running[mirror] = Prompt(body or {}, turn=mirror)
+        self.running[mirror] = Prompt(body or {}, turn=mirror, tenant=tenant)
         self._flights.claim(key, mirror)
         return mirror
 
     def take_over(self, mirror: Broadcast[Chunk], epoch: int, body: dict[str, Any]) -> None:
         """Make here, from the start, what another process has left."""
-        self.running[mirror] = Prompt(body, turn=mirror, store=self.running[mirror].store)
+        self.running[mirror] = replace(self.running[mirror], body=body)
         mirror.restart(epoch, remote=False)
         try:
             mirror.admission = self._leaders.admit(mirror)
@@ -146,7 +140,7 @@ class BroadcastManager:
         prompt = self.running[broadcast]
         admission = broadcast.admission
         assert admission is not None
-        if admission.permit is not None and self._preparer.empty:
+        if admission.permit is not None and not self._preparer.applies(prompt.body):
             broadcast.signal(Signal.GRANTED)
             admission.withdraw()
             self._prepared(broadcast, prompt)
@@ -156,16 +150,6 @@ class BroadcastManager:
     def landed(self, key: str, log: Log[Chunk]) -> Broadcast[Chunk]:
         """A cached answer as a broadcast that has already ended."""
         return Broadcast.landed(key, log, self)
-
-    def eta_s(self, broadcast: Broadcast[Chunk]) -> float | None:
-        """Seconds until a waiting one is let in, by the measured holding times; None if that is unknown."""
-        position = broadcast.position
-        if not position:
-            return None
-        if broadcast.remote:
-            return broadcast.shown.eta_s
-        stage = self._leaders if broadcast.phase is Phase.WAITING else self._llm_streams
-        return stage.predicted_wait(position - 1) if stage.measured else None
 
     def end_all(self, error: GatewayError, *, led: bool = False) -> None:
         """The process ends: what still runs gets its terminal event now; `led`: only what is made here."""
@@ -186,11 +170,7 @@ class BroadcastManager:
             return
         self.outlook.pending += (phase in PENDING) - (before in PENDING)
         if phase is Phase.QUEUED and before is Phase.IDLE:
-            body = self.running[broadcast].body
-            # The place is taken before anybody is told of it; in a back-off there is none to take.
-            waits = broadcast.not_before > asyncio.get_running_loop().time()
-            broadcast.admission = None if waits else self._llm_streams.admit(broadcast)
-            broadcast.work = self._supervisor.spawn("answer", self._answering.run(broadcast, body))
+            self._answer(broadcast, self.running[broadcast])
         elif phase is Phase.IDLE and before is Phase.QUEUED:
             self._give_up_place(broadcast)
             self._stop_work(broadcast)
@@ -200,6 +180,22 @@ class BroadcastManager:
             return
         self._elsewhere.changed(broadcast)
         self.rest.tell()
+
+    def _answer(self, broadcast: Broadcast[Chunk], prompt: Prompt) -> None:
+        if prompt.direct is not None:
+            broadcast.admission = None
+            work = self._directly(broadcast, prompt, prompt.direct)
+        else:
+            # The place is taken before anybody is told of it; in a back-off there is none to take.
+            waits = broadcast.not_before > asyncio.get_running_loop().time()
+            broadcast.admission = None if waits else self._llm_streams.admit(broadcast)
+            work = self._answering.run(broadcast, prompt)
+        broadcast.work = self._supervisor.spawn("answer", work)
+
+    async def _directly(self, broadcast: Broadcast[Chunk], prompt: Prompt, direct: Direct) -> None:
+        if not await answer_directly(broadcast, direct, prompt):
+            self.running[broadcast] = direct.otherwise
+            await self._answering.run(broadcast, direct.otherwise)
 
     def grew(self, broadcast: Broadcast[Any]) -> None:
         if not broadcast.remote:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from admission import Stage
+from broadcast.broadcast import Broadcast
+from broadcast.lifecycle import Phase
 from runtime.errors import GatewayError, QueueFull, QueueTimeout
 
 
@@ -29,6 +33,16 @@ class Outlook:
             stage, error = refusal
             stage.refuse(error.code)
             raise error
+
+    def eta_s(self, broadcast: Broadcast[Any]) -> float | None:
+        """Seconds until a waiting one is let in, by the measured holding times; None if that is unknown."""
+        position = broadcast.position
+        if not position:
+            return None
+        if broadcast.remote:
+            return broadcast.shown.eta_s
+        stage = self._leaders if broadcast.phase is Phase.WAITING else self._llm_streams
+        return stage.predicted_wait(position - 1) if stage.measured else None
 
     def _refusal(self) -> tuple[Stage, GatewayError] | None:
         if self.pending >= self._max_pending:

@@ -208,7 +208,7 @@ class Relay:
 
     # -- Owner and Follower -------------------------------------------------------------------
     def eta_s(self, broadcast: Broadcast[Chunk]) -> float | None:
-        return self.manager.eta_s(broadcast)
+        return self.manager.outlook.eta_s(broadcast)
 
     def body_of(self, broadcast: Broadcast[Chunk]) -> bytes:
         prompt = self.manager.running.get(broadcast)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -24,10 +25,19 @@ _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 class SharingKeys:
     """A key is 64 hex digits: 16 of the scope, so that a tenant can be purged, and 48 of the rest."""
 
-    def __init__(self, *, share_globally: bool, normalize_loosely: bool, fingerprint: Sequence[str]) -> None:
+    def __init__(
+        self,
+        *,
+        share_globally: bool,
+        normalize_loosely: bool,
+        fingerprint: Sequence[str],
+        versions: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """`versions`: of the models that are the gateway's own, beside the fingerprint of all."""
         self._share_globally = share_globally
         self._loosely = normalize_loosely
-        self._secret = blake2b(_ENCODER.encode([KEY_VERSION, *fingerprint]), digest_size=32).digest()
+        self._secret = _secret(fingerprint)
+        self._secrets = {model: _secret([*fingerprint, version]) for model, version in versions.items()}
 
     def scope(self, tenant: str) -> str:
         return scope_of(None if self._share_globally else tenant)
@@ -43,7 +53,12 @@ class SharingKeys:
         canonical = {name: value for name, value in body.items() if name not in INERT}
         if loosely:
             canonical["messages"] = [_loose_message(message) for message in canonical.get("messages", ())]
-        return blake2b(_ENCODER.encode(canonical), digest_size=24, key=self._secret).hexdigest()
+        secret = self._secrets.get(canonical.get("model", ""), self._secret)
+        return blake2b(_ENCODER.encode(canonical), digest_size=24, key=secret).hexdigest()
+
+
+def _secret(fingerprint: Sequence[str]) -> bytes:
+    return blake2b(_ENCODER.encode([KEY_VERSION, *fingerprint]), digest_size=32).digest()
 
 
 def scope_of(tenant: str | None) -> str:

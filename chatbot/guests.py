@@ -92,7 +92,7 @@ class Guests:
                 if (record := self._records.peek(id)) is not None:
                     return record
                 if view is not None and view.live and view.epoch >= known.epoch:
-                    broadcast = self._followed(about.key, view)
+                    broadcast = self._followed(about.key, view, tenant)
                     if broadcast is not None:
                         record = self._join(id, known, about, broadcast)
                         # What its owner told while we asked has found nobody here.
@@ -144,7 +144,7 @@ class Guests:
         return known, about
 
     # -- one that runs ------------------------------------------------------------------------
-    def _followed(self, key: str, view: View) -> Broadcast[Chunk] | None:
+    def _followed(self, key: str, view: View, tenant: str) -> Broadcast[Chunk] | None:
         """What runs here or elsewhere; None if it is said to run here, and does not."""
         if view.owner == self._relay.flights.link.proc:
             # Never a mirror of our own: its end may be on its way to Redis.
@@ -152,7 +152,7 @@ class Guests:
             return leading.broadcast if leading is not None and leading.epoch == view.epoch else None
         broadcast = self._table.find(key)
         if broadcast is None or not broadcast.running or broadcast.log.epoch < view.epoch:
-            broadcast = self._broadcasts.follow(key, view.epoch, None, float("inf"))
+            broadcast = self._broadcasts.follow(key, view.epoch, None, float("inf"), tenant)
             self._relay.mirror(broadcast, view, None)
         return broadcast
 

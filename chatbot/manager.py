@@ -153,7 +153,7 @@ class ChatManager:
         if request.cache.only_if_cached:
             raise NotCached()
         broadcast = self._broadcasts.open(
-            key, request.body, ticket.order, epoch=epoch, store=request.shareable
+            key, request.body, ticket.order, tenant=ticket.tenant, epoch=epoch, store=request.shareable
         )
         self._led(broadcast, request, registered=epoch is not None)
         result = CacheResult.MISS if request.shareable else CacheResult.BYPASS
@@ -246,10 +246,10 @@ class ChatManager:
             record.claim.disconnect()
 
     def progress(self, record: Record) -> Progress:
-        return record.progress(self._broadcasts.eta_s(record.broadcast))
+        return record.progress(self._broadcasts.outlook.eta_s(record.broadcast))
 
     def snapshot(self, record: Record) -> dict[str, Any]:
-        return record.snapshot(self._broadcasts.eta_s(record.broadcast))
+        return record.snapshot(self._broadcasts.outlook.eta_s(record.broadcast))
 
     def completion(self, record: Record) -> bytes:
         """A completed answer as a chat.completion object, in JSON."""

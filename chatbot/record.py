@@ -11,6 +11,7 @@ from broadcast.claim import Claim
 from broadcast.lifecycle import Phase
 from broadcast.outcome import Outcome
 from chatbot.ticket import Ticket
+from processing.account import account_of
 from runtime.errors import LeaderLost, WorkerLost
 from runtime.logs import request_id
 from upstream.chunk import Chunk
@@ -194,6 +195,7 @@ class Record:
             "timings": self.timings(),
             "finish_reason": finish_reason(chunks) if completed else None,
             "usage": usage(chunks),
+            "preparation": account_of(chunks) or None,
             "text": "".join([chunk.text for chunk in chunks]),
         }
 

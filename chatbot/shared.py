@@ -61,8 +61,7 @@ class SharedChatManager(ChatManager):
         if self._draining:
             raise Draining()
         # What is not shared goes the same way, under a key that nobody else can have.
-        shareable = request.shareable
-        key = self._keys.key(ticket.tenant, request.body) if shareable else secrets.token_hex(32)
+        key = self._keys.key(ticket.tenant, request.body) if request.shareable else secrets.token_hex(32)
         asked = Asked(key, request, ticket.placed(key), via, too_old=request.cache.no_cache)
         if request.request_id is None:
             return await self._admitted(asked), True
@@ -224,7 +223,8 @@ class SharedChatManager(ChatManager):
             raise
         mirror = self._relay.mirrors.get(asked.key)
         if mirror is None or mirror.over:
-            broadcast = self._broadcasts.follow(asked.key, view.epoch, asked.request.body, asked.ticket.order)
+            ticket, body = asked.ticket, asked.request.body
+            broadcast = self._broadcasts.follow(asked.key, view.epoch, body, ticket.order, ticket.tenant)
             self._relay.mirror(broadcast, view, asked.request.body)
         else:
             mirror.body = mirror.body or asked.request.body

@@ -115,6 +115,22 @@ class Settings(BaseSettings):
     prepare_model: Annotated[
         Text | None, About("-", "a planning call to this model before each answer, under `llm_calls`")
     ] = None
+    tools: Annotated[Text | None, About("-", "tools in Python: `package.module:NAME` of a list of them")] = (
+        None
+    )
+    tools_file: Annotated[Path | None, About("-", "a YAML file of HTTP endpoints that are tools")] = None
+    max_concurrent_tools: Annotated[
+        Count, About("process", "tools that run at once, all requests together")
+    ] = 32
+    tool_rounds: Annotated[
+        Count, About("-", "calls of the model that may choose tools, before each answer")
+    ] = 4
+    workflows: Annotated[
+        Path | None, About("-", "a folder of workflow files; each is served as the model `workflow:NAME`")
+    ] = None
+    workflow_model: Annotated[
+        Text | None, About("-", "the model of workflow steps that name none, as their file")
+    ] = None
     upstream_cumulative: Annotated[
         Flag, About("-", "1: the upstream repeats the full text in every chunk; send on only the growth")
     ] = False

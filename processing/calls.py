@@ -1,20 +1,27 @@
-"""Calls of the model during preparation: each under a permit of its own, and nothing held between two."""
+"""Calls of the model during preparation: each under a permit of its own, and nothing held between two.
+
+Who asks the same at the same time shares one call, but only with others of its kind: a call of the
+preparation never joins a flight, which may itself be waiting for what this one holds.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
 from itertools import count
-from typing import Any
+from typing import Any, Final, cast
 
 import msgspec
 
-from admission import Stage
+from admission import Admission, Stage
 from processing.preparer import Turn
+from processing.twins import Spawn, Twins
 from runtime.errors import UpstreamError
 from upstream.client import ModelClient
 from upstream.fold import completion
 from upstream.retry import RetryPolicy
+
+_SORTED: Final = msgspec.json.Encoder(order="sorted")
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -33,16 +40,36 @@ class ModelCalls:
     """A step's only way to the model. Takes `llm_calls` per call; holds nothing during a back-off."""
 
     def __init__(
-        self, client: ModelClient, llm_calls: Stage, retry: RetryPolicy, *, patience_s: float
+        self, client: ModelClient, llm_calls: Stage, retry: RetryPolicy, spawn: Spawn, *, patience_s: float
     ) -> None:
-        """`patience_s`: a longer Retry-After is not worth waiting for."""
+        """`patience_s`: a longer Retry-After is not worth waiting for. `spawn` is the Supervisor's."""
         self._client = client
         self._llm_calls = llm_calls
         self._retry = retry
         self._patience_s = patience_s
+        self._twins: Twins[Reply] = Twins(spawn, "llm call")
 
-    async def ask(self, turn: Turn, body: Mapping[str, Any]) -> Reply:
-        """One answer, in the place that `turn` has now. Raises an UpstreamError when tries are over."""
+    @property
+    def joins(self) -> int:
+        """How many calls were saved, because another had asked the same."""
+        return self._twins.joins
+
+    async def ask(self, turn: Turn, body: Mapping[str, Any], scope: str) -> Reply:
+        """One answer, in the place that `turn` has now, shared within `scope`.
+
+        Raises an UpstreamError when tries are over.
+        """
+        place = self._twins.join(
+            (scope, _SORTED.encode(body)), turn, lambda company: self._tried(company, body)
+        )
+        try:
+            turn.admission = cast(Admission, place.company)
+        except BaseException:
+            await place.leave()
+            raise
+        return await place.result()
+
+    async def _tried(self, turn: Turn, body: Mapping[str, Any]) -> Reply:
         self._retry.note_call()
         for attempt in count(1):
             try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from processing.preparer import Prompt, with_messages
 from upstream.hook import PreparationHook
@@ -15,6 +17,9 @@ class HookStep:
 
     def __init__(self, hook: PreparationHook) -> None:
         self._hook = hook
+
+    def applies(self, body: Mapping[str, Any]) -> bool:
+        return True
 
     async def run(self, prompt: Prompt) -> Prompt:
         answer = await self._hook.prepare(prompt.body)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from admission import Admission
+from runtime.errors import PrepareFailed
+from upstream.chunk import Chunk
 
 
 class Turn(Protocol):
@@ -19,23 +22,48 @@ class Turn(Protocol):
     def order(self) -> float: ...
 
 
+class DirectFailed(PrepareFailed):
+    """Nothing came of a direct answer and nothing of it was shown: go on with its `otherwise`."""
+
+
+class Direct(Protocol):
+    """An answer that needs no call of the model. `otherwise` is the prompt for when it fails."""
+
+    @property
+    def otherwise(self) -> Prompt: ...
+
+    def stream(self, turn: Turn) -> AbstractAsyncContextManager[AsyncIterator[list[Chunk]]]:
+        """Lists of chunks, whose end is that of a complete answer. Raises DirectFailed on entering, and
+        any GatewayError later.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """What goes upstream: `body` as the model gets it, and what preparation decided about caching.
 
-    `ttl_s` None means the configured one; `turn` is whoever it is prepared for.
+    `ttl_s` None means the configured one; `turn` is whoever it is prepared for, `tenant` whose key it came
+    with. `preface` are chunks of our own before the model's: what the preparation has to say of itself.
     """
 
     body: dict[str, Any]
     turn: Turn
     store: bool = True
     ttl_s: float | None = None
+    tenant: str = ""
+    preface: tuple[Chunk, ...] = ()
+    direct: Direct | None = None
 
 
 class Step(Protocol):
     """One step of preparation. `name` is what a waiting client sees as `preparing:<name>`."""
 
     name: str
+
+    def applies(self, body: Mapping[str, Any]) -> bool:
+        """Whether there is anything to do for such a request."""
+        ...
 
     async def run(self, prompt: Prompt) -> Prompt:
         """Raises a GatewayError to fail the flight."""
@@ -48,14 +76,16 @@ class Preparer:
     def __init__(self, steps: Sequence[Step] = ()) -> None:
         self._steps = tuple(steps)
 
-    @property
-    def empty(self) -> bool:
-        return not self._steps
+    def applies(self, body: Mapping[str, Any]) -> bool:
+        """Whether any step has anything to do; else the request goes to the model as it came."""
+        return any(step.applies(body) for step in self._steps)
 
     async def prepare(self, prompt: Prompt, on_step: Callable[[str], None]) -> Prompt:
+        """A step is asked when its turn comes: the one before may have changed the request."""
         for step in self._steps:
-            on_step(step.name)
-            prompt = await step.run(prompt)
+            if step.applies(prompt.body):
+                on_step(step.name)
+                prompt = await step.run(prompt)
         return prompt
 
 

@@ -17,6 +17,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from typing import Any, Generic, Protocol, TypeVar
 
+from admission import Admission
 from admission.stage import Ticket
 from runtime.errors import Draining
 
@@ -39,11 +40,28 @@ class Company:
     permit = None  #: what a flight looks at before it moves
 
     def __init__(self) -> None:
-        self.admission: Any = None  #: where the work waits now, a `Waiting`; said by the work
+        self._admission: Any = None
+        self._asked: list[Admission] = []
         self._members: list[Ticket] = []
 
     def __len__(self) -> int:
         return len(self._members)
+
+    @property
+    def admission(self) -> Any:
+        """Where the work waits now, a `Waiting`; said by the work."""
+        return self._admission
+
+    @admission.setter
+    def admission(self, place: Any) -> None:
+        self._admission = place
+        if isinstance(place, Admission):
+            self._asked.append(place)
+
+    def queued_s(self, since: float, now: float) -> float:
+        """Seconds that the work has waited for permits from `since` on."""
+        ends = ((each.asked_at, now if each.permit is None else each.granted_at) for each in self._asked)
+        return sum(max(0.0, end - max(begin, since)) for begin, end in ends)
 
     @property
     def order(self) -> float:
@@ -136,15 +154,19 @@ class Place(Generic[T]):
 
     async def result(self) -> T:
         """What comes of it. Raises what the work has raised, and `Draining` if the process closes."""
-        work, future = self._work, self._future
         try:
-            return await future
+            return await self._future
         finally:
-            work.company.leave(self._turn)
-            if work.leave(future):
-                self._forget()  # a newcomer must not join what is being cancelled
-                work.task.cancel()
-                await asyncio.wait({work.task})
+            await self.leave()
+
+    async def leave(self) -> None:
+        """Give the place up instead of waiting in it."""
+        work = self._work
+        work.company.leave(self._turn)
+        if work.leave(self._future):
+            self._forget()  # a newcomer must not join what is being cancelled
+            work.task.cancel()
+            await asyncio.wait({work.task})
 
 
 class Twins(Generic[T]):

@@ -41,5 +41,4 @@ class OpenAIRoutes:
 
     async def models(self, exchange: Exchange) -> None:
         self._gateway.auth.tenant(exchange)
-        models = await self._gateway.client.models()
-        await exchange.json(200, {"object": "list", "data": models})
+        await exchange.json(200, {"object": "list", "data": await self._gateway.models()})

@@ -55,9 +55,8 @@ class TracedPreparer(Preparer):
         self._plain = plain
         self._spans = spans
 
-    @property
-    def empty(self) -> bool:
-        return self._plain.empty
+    def applies(self, body: Mapping[str, Any]) -> bool:
+        return self._plain.applies(body)
 
     async def prepare(self, prompt: Prompt, on_step: Callable[[str], None]) -> Prompt:
         def told(step: str) -> None:

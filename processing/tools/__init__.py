@@ -1,6 +1,6 @@
 """Tools that the model may call during preparation: what they are, how they run, and what comes of it."""
 
-from processing.tools.caller import Caller
+from processing.caller import Caller
 from processing.tools.functions import tool
 from processing.tools.results import Result, Status, ToolFailed
 from processing.tools.rounds import Rounds

@@ -6,20 +6,20 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from processing.caller import Caller
 from processing.calls import Reply
-from processing.preparer import Turn
-from processing.tools.caller import Caller
+from processing.preparer import Prompt, Turn
 from processing.tools.rounds import Rounds, Talk
+from processing.tools.step import bounded, told
 
 
 @dataclass
 class BoundRounds:
-    """One per flight. `talks` are what its steps have said to their tools, for `step.bounded` and for
-    records.
-    """
+    """One per flight. `talks` are what its steps have said to their tools."""
 
     rounds: Rounds
     caller: Caller
+    cache_ttl_s: float
     talks: list[Talk] = field(default_factory=list)
 
     async def ask(self, turn: Turn, body: Mapping[str, Any], names: Collection[str]) -> Reply:
@@ -27,3 +27,7 @@ class BoundRounds:
         reply, talk = await self.rounds.ask(turn, body, names, self.caller)
         self.talks.append(talk)
         return reply
+
+    def bounded(self, prompt: Prompt) -> Prompt:
+        """The prompt, kept as long as what was used allows, and an account of what ran."""
+        return told(bounded(prompt, self.talks, self.cache_ttl_s), self.talks) if self.talks else prompt

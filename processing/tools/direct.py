@@ -12,32 +12,20 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from processing.preparer import Prompt, Turn
+from processing.caller import Caller
+from processing.preparer import DirectFailed, Prompt, Turn
 from processing.tools.asked import Call
-from processing.tools.caller import Caller
 from processing.tools.places import Places
 from processing.tools.results import Result, Status
 from processing.tools.tool import ArgumentsRefused, Tool
 from processing.tools.toolbox import Toolbox
 from processing.twins import Company
-from runtime.errors import PrepareFailed, StreamTimeout, UpstreamTruncated
+from runtime.errors import StreamTimeout, UpstreamTruncated
 from upstream.chunk import Chunk, parse_chunk
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Direct(Prompt):
-    """A prompt whose answer a tool gives. `store` and `ttl_s` hold for that answer."""
-
-    direct: DirectAnswer
-
-
-class DirectFailed(PrepareFailed):
-    """Nothing came of it and nothing was shown: go on with `DirectAnswer.otherwise`."""
 
 
 class DirectAnswer:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from processing.tools.caller import Caller
+from processing.caller import Caller
 from processing.tools.events import Events
 from processing.tools.results import Result, Status
 from processing.tools.running import one_try

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from processing.tools.caller import Caller
+from processing.caller import Caller
 from processing.tools.options import Options
 from processing.tools.tool import MAX_ARGUMENTS, Arguments, ArgumentsRefused, Kind, Tool
 

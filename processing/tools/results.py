@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from pydantic_core import to_json
 
@@ -83,6 +83,12 @@ class Result:
         return (
             "\n".join(part for part in (self.text, self.note and f"[{self.note}]") if part) or "[no output]"
         )
+
+    def summary(self) -> dict[str, Any]:
+        """For whoever asks what was done. `seconds` are the last try's."""
+        said: dict[str, Any] = {"tool": self.tool, "status": str(self.status), "tries": self.tries}
+        said |= {"seconds": round(self.ran_s, 3), "waited_s": round(self.waited_s, 3)}
+        return said | ({"why": self.note} if self.note else {})
 
 
 def refused(tool: str, why: str) -> Result:

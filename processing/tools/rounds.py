@@ -11,10 +11,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from processing.caller import Caller
 from processing.calls import Reply
 from processing.preparer import Turn
 from processing.tools.asked import Call, calls_of, echo
-from processing.tools.caller import Caller
 from processing.tools.places import Places
 from processing.tools.results import Result, Status
 from processing.tools.tool import Tool
@@ -27,7 +27,7 @@ _OF_THE_ANSWER: Final = frozenset({"n", "response_format", "stop", "logprobs", "
 class Calls(Protocol):
     """`processing.calls.ModelCalls`, or what stands in its place."""
 
-    async def ask(self, turn: Turn, body: Mapping[str, Any]) -> Reply: ...
+    async def ask(self, turn: Turn, body: Mapping[str, Any], scope: str) -> Reply: ...
 
 
 @dataclass(slots=True)
@@ -96,7 +96,8 @@ class Rounds:
         offered = [tool.offered for tool in tools]
         asked = {name: value for name, value in body.items() if name not in _OF_THE_ANSWER}
         while talk.rounds < self._limit:
-            reply = await self._calls.ask(turn, {**asked, "messages": talk.messages, "tools": offered})
+            body = {**asked, "messages": talk.messages, "tools": offered}
+            reply = await self._calls.ask(turn, body, caller.scope)
             calls = calls_of(reply.message)
             if not calls:
                 talk.reply = reply
@@ -121,7 +122,7 @@ class Rounds:
         tools = self.toolbox.for_caller(caller, names)
         talk = await self.run(turn, body, tools, caller, follow=False)
         if talk.reply is None:
-            talk.reply = await self._calls.ask(turn, {**body, "messages": talk.messages})
+            talk.reply = await self._calls.ask(turn, {**body, "messages": talk.messages}, caller.scope)
         return talk.reply, talk
 
     async def _round(

@@ -14,9 +14,9 @@ import msgspec
 
 from admission import Stage
 from admission.stage import StageStats
+from processing.caller import Caller
 from processing.preparer import Turn
 from processing.tools.asked import Call
-from processing.tools.caller import Caller
 from processing.tools.events import UNKNOWN, Events, Observer, Unobserved, log
 from processing.tools.executor import Executor
 from processing.tools.places import Places

@@ -29,7 +29,7 @@ CAP_S: Final = 8.0
 class Calls(Protocol):
     """`processing.calls.ModelCalls`, or what stands in its place."""
 
-    async def ask(self, turn: Turn, body: Mapping[str, Any]) -> Reply: ...
+    async def ask(self, turn: Turn, body: Mapping[str, Any], scope: str) -> Reply: ...
 
 
 class Tools(Protocol):
@@ -54,8 +54,9 @@ class _Failed(Exception):
 @dataclass(frozen=True)
 class Asking:
     calls: Calls
-    tools: Tools | None
+    tools: Tools
     fan: Fan
+    scope: str  #: who may share a call
     uniform: Callable[[float, float], float] = random.uniform
 
     async def answer(
@@ -124,6 +125,6 @@ class Asking:
 
     async def _ask(self, turn: StepTurn, body: dict[str, Any], tools: Sequence[str]) -> Reply:
         turn.pay()
-        if tools and self.tools is not None:
+        if tools:
             return await self.tools.ask(turn, body, tools)
-        return await self.calls.ask(turn, body)
+        return await self.calls.ask(turn, body, self.scope)

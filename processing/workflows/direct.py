@@ -8,22 +8,30 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 
-from processing.preparer import Prompt
+from processing.preparer import Prompt, Turn
 from processing.workflows.record import Record
 from upstream.chunk import Chunk, parse_chunk
 
 
-@dataclass(frozen=True, slots=True)
-class Answered(Prompt):
-    """Nobody needs to be asked: the broadcast takes `direct`, without a permit, and is complete."""
+class Ready:
+    """Nobody needs to be asked: the broadcast takes these chunks and is complete."""
 
-    direct: tuple[Chunk, ...] = ()
+    def __init__(self, chunks: tuple[Chunk, ...], otherwise: Prompt) -> None:
+        self.chunks = chunks
+        self.otherwise = otherwise
+
+    @asynccontextmanager
+    async def stream(self, turn: Turn) -> AsyncIterator[AsyncIterator[list[Chunk]]]:
+        yield self._all()
+
+    async def _all(self) -> AsyncIterator[list[Chunk]]:
+        yield list(self.chunks)
 
 
 def chunks(model: str, pieces: Iterable[str], record: Record) -> tuple[Chunk, ...]:

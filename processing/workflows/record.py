@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
+#: Of so many steps a sentence tells.
+_TOLD: Final = 20
 Status = Literal["waiting", "running", "done", "failed", "skipped", "streams"]
 
 
@@ -85,6 +87,12 @@ class Record:
     @property
     def calls(self) -> int:
         return sum(step.cost.calls + (step.inner.calls if step.inner else 0) for step in self.steps)
+
+    def told(self) -> str:
+        """Every step in one sentence, in order, for an error that has no other place for it."""
+        steps = [f"{step.name} {step.status}" + (f" ({step.why})" if step.why else "") for step in self.steps]
+        more = f"; and {len(steps) - _TOLD} more" if len(steps) > _TOLD else ""
+        return f"Steps: {'; '.join(steps[:_TOLD])}{more}."
 
     def summary(self) -> dict[str, Any]:
         """As JSON, without any text of a prompt or an answer."""

@@ -3,31 +3,48 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Protocol
 
+from processing.account import preface
+from processing.caller import Caller
+from processing.calls import Reply
 from processing.preparer import Prompt, Turn
 from processing.workflows.asking import Asking, Calls, Tools
-from processing.workflows.direct import Answered, chunks
-from processing.workflows.engine import Run, Scene
+from processing.workflows.direct import Ready, chunks
+from processing.workflows.engine import Prepared, Run, Scene
 from processing.workflows.graph import Workflow
+from processing.workflows.naming import PREFIX, asked_for
 from processing.workflows.record import Record
 from processing.workflows.turns import Budget, Fan
 from processing.workflows.view import Asked
-from runtime.errors import NotFound
-
-PREFIX: Final = "workflow:"
+from runtime.errors import NotFound, PrepareFailed
 
 
-def asked_for(body: Mapping[str, Any]) -> str | None:
-    """The name of the workflow that a request asks for."""
-    model = body.get("model")
-    return model.removeprefix(PREFIX) if isinstance(model, str) and model.startswith(PREFIX) else None
+class Bound(Tools, Protocol):
+    """The tools of one run, which remembers what was used of them."""
+
+    def bounded(self, prompt: Prompt) -> Prompt:
+        """What the use of them makes of caching, and an account of it."""
+        ...
+
+
+class NoTools:
+    """There are none."""
+
+    async def ask(self, turn: Turn, body: Mapping[str, Any], names: Sequence[str]) -> Reply:
+        raise AssertionError("a step names a tool, and there are none")
+
+    def bounded(self, prompt: Prompt) -> Prompt:
+        return prompt
 
 
 class WorkflowStep:
-    """`show(turn, where)` hears of each step that starts, `told(turn, record)` of each run and its end."""
+    """`who` says for whom a prompt is prepared, `tools` gives each run its own.
+
+    `show(turn, where)` hears of each step that starts, `told(turn, record)` of each run, when it is over.
+    """
 
     name = "workflow"
 
@@ -35,7 +52,8 @@ class WorkflowStep:
         self,
         workflows: Mapping[str, Workflow],
         calls: Calls,
-        tools: Tools | None = None,
+        who: Callable[[Prompt], Caller],
+        tools: Callable[[Caller], Bound] = lambda caller: NoTools(),
         *,
         show: Callable[[Turn, str], None] = lambda turn, where: None,
         told: Callable[[Turn, Record], None] = lambda turn, record: None,
@@ -43,35 +61,47 @@ class WorkflowStep:
     ) -> None:
         self._workflows = workflows
         self._calls = calls
+        self._who = who
         self._tools = tools
         self._show = show
         self._told = told
         self._uniform = uniform
 
+    def applies(self, body: Mapping[str, Any]) -> bool:
+        return asked_for(body) is not None
+
     async def run(self, prompt: Prompt) -> Prompt:
-        """Any other request is left alone. Raises PrepareFailed, or NotFound for an unknown name.
+        """Raises PrepareFailed, or NotFound for an unknown name.
 
         An answer with a gap, or by a second choice, is not stored: the next request may get a whole one.
         """
-        name = asked_for(prompt.body)
-        if name is None:
-            return prompt
+        name = str(asked_for(prompt.body))
         workflow = self._workflows.get(name)
         if workflow is None:
             raise NotFound("There is no such workflow.", param="model")
+        caller = self._who(prompt)
+        tools = self._tools(caller)
         with Fan(prompt.turn, Budget(workflow.limits.calls, name)) as fan:
             scene = Scene(
-                Asking(self._calls, self._tools, fan, self._uniform),
+                Asking(self._calls, tools, fan, caller.scope, self._uniform),
                 self._workflows,
                 lambda where: self._show(prompt.turn, where),
             )
             run = Run(workflow, Asked(prompt.body["messages"], prompt.body), scene)
             try:
                 prepared = await run.prepare()
+            except PrepareFailed as error:
+                what = f"{error.message} {run.record.told()}"
+                raise PrepareFailed(what, retryable=error.retryable) from error
             finally:
                 self._told(prompt.turn, run.record)
-        store = prompt.store and run.record.whole
+        return self._prepared(tools.bounded(prompt), prepared, run.record)
+
+    def _prepared(self, prompt: Prompt, prepared: Prepared, record: Record) -> Prompt:
+        model = PREFIX + record.workflow
+        account = (*prompt.preface, preface(model, {"workflow": record.summary()}))
+        prompt = replace(prompt, store=prompt.store and record.whole, preface=account)
         if prepared.step is not None:
-            return replace(prompt, body=prepared.body, store=store)
-        direct = chunks(PREFIX + name, prepared.pieces, run.record)
-        return Answered(prompt.body, prompt.turn, store, prompt.ttl_s, direct)
+            return replace(prompt, body=prepared.body)
+        ready = Ready(chunks(model, prepared.pieces, record), prompt)
+        return replace(prompt, direct=ready)

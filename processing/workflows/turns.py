@@ -6,10 +6,12 @@ when somebody with a better turn joins the flight, every one of them moves.
 
 from __future__ import annotations
 
+import asyncio
 from typing import cast
 
 from admission import Admission
 from processing.preparer import Turn
+from processing.twins import Company
 from runtime.errors import PrepareFailed
 
 
@@ -37,14 +39,16 @@ class Budget:
 class StepTurn:
     """The turn of one try of a step. Counts its calls and the time that it waited for their permits.
 
-    What stands in `admission` is whatever is waited for now. An `Admission` is one for a call; anything else
-    that has a place in a queue (work that is shared, tools) moves with the flight too, and counts as running.
+    What stands in `admission` is whatever is waited for now. An `Admission` is one for a call, a `Company` is
+    a call that may be shared; anything else that has a place in a queue moves with the flight too, and counts
+    as running.
     """
 
     def __init__(self, fan: Fan) -> None:
         self._fan = fan
         self._place: Admission | None = None
         self._calls: list[Admission] = []
+        self._shared: list[tuple[Company, float]] = []
         self._paid = False
         self.calls = 0
 
@@ -59,7 +63,7 @@ class StepTurn:
     @admission.setter
     def admission(self, place: Admission | None) -> None:
         """Said by whoever waits. A call beyond the budget gives its place back in the same turn."""
-        if isinstance(place, Admission):
+        if isinstance(place, Admission | Company):
             try:
                 if not self._paid:
                     self.pay()
@@ -67,7 +71,10 @@ class StepTurn:
                 place.withdraw()
                 raise
             self._paid = False
-            self._calls.append(place)
+            if isinstance(place, Company):
+                self._shared.append((place, asyncio.get_running_loop().time()))
+            else:
+                self._calls.append(place)
         self._place = place
 
     def pay(self) -> None:
@@ -78,7 +85,8 @@ class StepTurn:
 
     def queued_s(self, now: float) -> float:
         """Seconds before grants, so far."""
-        return sum((now if each.permit is None else each.granted_at) - each.asked_at for each in self._calls)
+        own = sum((now if each.permit is None else each.granted_at) - each.asked_at for each in self._calls)
+        return own + sum(company.queued_s(since, now) for company, since in self._shared)
 
 
 class Fan:

@@ -12,6 +12,7 @@ from broadcast.broadcast import Broadcast
 from broadcast.claim import Claim, ClaimTimers
 from broadcast.lifecycle import Signal
 from broadcast.log import Log
+from processing.preparer import Prompt
 from tests.fakes.claims import RecordingDriver, Ticket
 from tests.fakes.model import FakeModel
 from upstream.chunk import Chunk
@@ -72,4 +73,4 @@ class Answer:
     def run(self) -> Coroutine[Any, Any, None]:
         """What the manager does when the first subscriber is there: a place, and then the work."""
         self.broadcast.admission = self._parts.stage.admit(self.broadcast)
-        return self._parts.answering.run(self.broadcast, self.body)
+        return self._parts.answering.run(self.broadcast, Prompt(self.body, self.broadcast))

@@ -73,6 +73,9 @@ class Front:
         gateway = cast(Gateway, self)  # duck-typed: the real one builds real connections
         self.app: ASGIApp = Router([*OpenAIRoutes(gateway).routes(), *ChatRoutes(gateway).routes()])
 
+    async def models(self) -> list[dict[str, Any]]:
+        return await self.client.models()
+
     async def with_default_model(self, request: ChatRequest) -> ChatRequest:
         if request.body.get("model"):
             return request

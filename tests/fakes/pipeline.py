@@ -18,10 +18,11 @@ from typing import Any, cast
 
 from admission import Admission, Priority, Stage
 from broadcast.answering import Answering
+from broadcast.bounds import Bounds
 from broadcast.broadcast import Broadcast
 from broadcast.claim import ClaimTimers
 from broadcast.lifecycle import Phase
-from broadcast.manager import Bounds, BroadcastManager
+from broadcast.manager import BroadcastManager
 from broadcast.outcome import End, Outcome
 from broadcast.sealing import Sealing
 from broadcast.subscription import Subscription
@@ -33,6 +34,7 @@ from chatbot.records import Records
 from chatbot.request import CacheDirectives, ChatRequest
 from chatbot.ticket import Ticket
 from chatbot.via import NATIVE, OPENAI, Via
+from processing.caller import Caller
 from processing.calls import ModelCalls
 from processing.flights import Flights
 from processing.hook import HookStep
@@ -192,8 +194,9 @@ class Pipeline:
         )
 
     def planning(self, client: ModelClient) -> PlanningStep:
-        calls = ModelCalls(client, self.llm_calls, self.retry, patience_s=self.limits.prepare_s)
-        return PlanningStep("planner", calls)
+        patience, spawn = self.limits.prepare_s, self.supervisor.spawn
+        calls = ModelCalls(client, self.llm_calls, self.retry, spawn, patience_s=patience)
+        return PlanningStep("planner", calls, lambda prompt: Caller("scope", prompt.tenant))
 
     # -- what is in the way -------------------------------------------------------------------
     def hold(self, *names: str) -> None:

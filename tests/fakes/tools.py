@@ -134,7 +134,7 @@ class Chooser:
         self._before = before
         self.bodies: list[dict[str, Any]] = []
 
-    async def ask(self, turn: Turn, body: Mapping[str, Any]) -> Reply:
+    async def ask(self, turn: Turn, body: Mapping[str, Any], scope: str) -> Reply:
         position = len(self.bodies)
         self.bodies.append({**body, "messages": list(body["messages"])})
         if self._before is not None:

@@ -13,12 +13,14 @@ from textwrap import dedent
 from typing import Any, cast
 
 from admission import Stage
+from processing.caller import Caller
 from processing.calls import ModelCalls, Reply
 from processing.preparer import Prompt, Turn
 from processing.workflows.graph import Workflow
 from processing.workflows.loading import read
 from processing.workflows.record import Record, StepRecord
 from processing.workflows.step import WorkflowStep
+from runtime.supervisor import Supervisor
 from tests.fakes.invariants import assert_free
 from tests.fakes.model import Call, FakeModel, finish
 from tests.fakes.turn import FakeTurn
@@ -70,9 +72,12 @@ class RoundTools:
 
     async def ask(self, turn: Turn, body: Mapping[str, Any], names: Sequence[str]) -> Reply:
         self.asked.append(names)
-        await self._calls.ask(turn, body)
+        await self._calls.ask(turn, body, "scope")
         await asyncio.sleep(1)
-        return await self._calls.ask(turn, body)
+        return await self._calls.ask(turn, body, "scope")
+
+    def bounded(self, prompt: Prompt) -> Prompt:
+        return prompt
 
 
 class Flows:
@@ -82,7 +87,10 @@ class Flows:
         self.model = TimedModel()
         self.stage = Stage("llm_calls", calls)
         retry = RetryPolicy(asyncio.get_running_loop().time, uniform=lambda low, high: high, attempts=1)
-        self.calls = ModelCalls(cast(ModelClient, self.model), self.stage, retry, patience_s=60)
+        self.supervisor = Supervisor()
+        self.calls = ModelCalls(
+            cast(ModelClient, self.model), self.stage, retry, self.supervisor.spawn, patience_s=60
+        )
         self.tools = RoundTools(self.calls)
         self.shown: list[str] = []
         self.records: list[Record] = []
@@ -90,7 +98,8 @@ class Flows:
         self.step = WorkflowStep(
             workflows(*files, tools=["look-up"]),
             self.calls,
-            self.tools,
+            lambda prompt: Caller("scope", "acme"),
+            lambda caller: self.tools,
             show=lambda turn, where: self.shown.append(where),
             told=lambda turn, record: self.records.append(record),
             uniform=lambda low, high: high,

@@ -8,12 +8,13 @@ from typing import Any, cast
 import pytest
 
 from broadcast.answering import Answering
+from broadcast.bounds import Bounds
 from broadcast.broadcast import Broadcast
 from broadcast.claim import Claim
 from broadcast.elsewhere import Nowhere
 from broadcast.lifecycle import Phase
 from broadcast.log import Log
-from broadcast.manager import Bounds, BroadcastManager
+from broadcast.manager import BroadcastManager
 from broadcast.outcome import Outcome
 from broadcast.sealing import Sealing
 from broadcast.shown import Shown
@@ -188,14 +189,14 @@ async def test_a_wait_is_foretold_by_the_stage_it_is_for() -> None:
     async with pipeline(leaders=1, streams=1) as pipe:
         mirror = pipe.broadcasts.follow("k", 7, BODY, 3.0)
         mirror.shown = Shown(position=2, eta_s=8.5)
-        assert pipe.broadcasts.eta_s(mirror) == 8.5
+        assert pipe.broadcasts.outlook.eta_s(mirror) == 8.5
         mirror.shown = Shown(position=0, eta_s=8.5)
-        assert pipe.broadcasts.eta_s(mirror) is None
+        assert pipe.broadcasts.outlook.eta_s(mirror) is None
         mirror.conclude(Outcome.CANCELLED, None)
 
         pipe.hold("llm_streams")
         waiting = await pipe.ask("q", OPENAI)
-        assert pipe.broadcasts.eta_s(waiting.broadcast) is None
+        assert pipe.broadcasts.outlook.eta_s(waiting.broadcast) is None
         await asyncio.sleep(10)
         pipe.let_go()
         await until(lambda: waiting.claim.ended is not None)
@@ -203,7 +204,7 @@ async def test_a_wait_is_foretold_by_the_stage_it_is_for() -> None:
         following = await pipe.ask("r", OPENAI)
         mean = pipe.llm_streams.stats().mean_hold_s
         assert mean is not None
-        assert pipe.broadcasts.eta_s(following.broadcast) == pytest.approx(mean)
+        assert pipe.broadcasts.outlook.eta_s(following.broadcast) == pytest.approx(mean)
         pipe.let_go()
         await until(lambda: following.claim.ended is not None)
 

@@ -10,6 +10,7 @@ import pytest
 from admission import Stage
 from processing.calls import ModelCalls
 from runtime.errors import UpstreamRateLimited
+from runtime.supervisor import Supervisor
 from tests.fakes.model import FakeModel
 from tests.fakes.turn import FakeTurn
 from tests.virtual_time import virtual
@@ -27,11 +28,12 @@ class Calls:
         clock = asyncio.get_running_loop().time
         self.retry = RetryPolicy(clock, uniform=lambda low, high: low, ratio=1.0, floor=0)
         stage = Stage("llm_calls", 1)
-        self.calls = ModelCalls(cast(ModelClient, self.model), stage, self.retry, patience_s=PATIENCE_S)
+        model, spawn = cast(ModelClient, self.model), Supervisor().spawn
+        self.calls = ModelCalls(model, stage, self.retry, spawn, patience_s=PATIENCE_S)
 
     async def ask(self) -> str:
         body = {"model": "m", "messages": [{"role": "user", "content": "q"}]}
-        return (await self.calls.ask(FakeTurn(), body)).text
+        return (await self.calls.ask(FakeTurn(), body, "scope")).text
 
 
 @virtual

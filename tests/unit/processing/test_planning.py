@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import cast
 
 import pytest
 
 from admission import Stage
+from processing.caller import Caller
 from processing.calls import ModelCalls
 from processing.planning import INSTRUCTION, PREFIX, PlanningStep
 from runtime.errors import UpstreamError, UpstreamRateLimited, UpstreamRejected
+from runtime.supervisor import Supervisor
 from tests.cancellation import Moment, cancel_at_every_await, raise_at_every_await
 from tests.fakes.invariants import assert_free
 from tests.fakes.model import FakeModel
 from tests.fakes.turn import FakeTurn, prompt
-from tests.fakes.turns import settle
+from tests.fakes.turns import settle, turns
 from tests.virtual_time import virtual
 from upstream.client import ModelClient
 from upstream.errors import UpstreamUnavailable
@@ -31,7 +34,9 @@ class Planning:
         self.stage = Stage("llm_calls", capacity)
         retry = RetryPolicy(asyncio.get_running_loop().time, uniform=lambda low, high: high)
         client = cast(ModelClient, self.model)
-        self.step = PlanningStep("planner", ModelCalls(client, self.stage, retry, patience_s=60))
+        self.supervisor = Supervisor()
+        self.calls = ModelCalls(client, self.stage, retry, self.supervisor.spawn, patience_s=60)
+        self.step = PlanningStep("planner", self.calls, lambda prompt: Caller(prompt.tenant, prompt.tenant))
 
     async def all_back(self, n: int) -> None:
         await asyncio.sleep(60)
@@ -134,7 +139,9 @@ async def test_a_waiting_call_has_the_turn_its_flight_has_now() -> None:
 @pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize("moment", ["waiting", "granted"])
 def test_a_cancelled_plan_gives_its_permit_back(moment: Moment, again: bool) -> None:
-    """While waiting, calling, backing off and calling again."""
+    """While waiting, calling, backing off and calling again. What is shared runs in a task of its own, and is
+    cancelled there: `test_twins.py`.
+    """
 
     @virtual
     async def cancelled_everywhere() -> None:
@@ -144,7 +151,7 @@ def test_a_cancelled_plan_gives_its_permit_back(moment: Moment, again: bool) -> 
             holder = planning.stage.admit(FakeTurn(-1))
             asyncio.get_running_loop().call_later(1, holder.withdraw)
             planning.model.errors["plan:q"] = [UpstreamUnavailable()]
-            await planning.step.run(prompt())
+            await planning.calls._tried(FakeTurn(), prompt().body)
 
         assert await cancel_at_every_await(plan, planning.all_back, moment=moment, again=again) >= 5
 
@@ -158,6 +165,46 @@ def test_a_plan_that_breaks_gives_its_permit_back(error: Callable[[], Exception]
     @virtual
     async def breaking_everywhere() -> None:
         planning = Planning()
-        assert await raise_at_every_await(lambda: planning.step.run(prompt()), planning.all_back, error) >= 2
+
+        async def plan() -> None:
+            await planning.calls._tried(FakeTurn(), prompt().body)
+
+        assert await raise_at_every_await(plan, planning.all_back, error) >= 2
 
     breaking_everywhere()
+
+
+@virtual
+async def test_a_plan_for_nobody_is_given_up() -> None:
+    """Cancelled after any number of turns of the loop: no permit, no call and no task is left."""
+    for turns_before in range(20):
+        planning = Planning()
+        planning.model.errors["plan:q"] = [UpstreamUnavailable()]
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(planning.step.run(prompt()))
+            await turns(turns_before)
+            task.cancel()
+        assert_free(planning.stage)
+        assert planning.model.in_flight["llm_calls"] == 0
+        assert len(planning.supervisor) == 0
+
+
+@virtual
+async def test_who_asks_the_same_at_the_same_time_shares_the_call() -> None:
+    """Only within a scope, and only what runs: a plan is no cache."""
+    planning = Planning(2)
+    tenants = ["acme", "acme", "other"]
+    async with asyncio.TaskGroup() as group:
+        for tenant in tenants:
+            group.create_task(planning.step.run(replace(prompt(), tenant=tenant)))
+    assert (len(planning.model.calls), planning.calls.joins) == (2, 1)
+    await planning.step.run(replace(prompt(), tenant="acme"))
+    assert len(planning.model.calls) == 3
+
+
+@virtual
+async def test_a_workflow_needs_no_plan() -> None:
+    """It is one."""
+    step = Planning().step
+    assert step.applies({"model": "m"})
+    assert not step.applies({"model": "workflow:review"})

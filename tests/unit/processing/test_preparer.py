@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -16,12 +18,18 @@ class Marking:
     def __init__(self, name: str) -> None:
         self.name = name
 
+    def applies(self, body: Mapping[str, Any]) -> bool:
+        return self.name not in body.get("without", "")
+
     async def run(self, prompt: Prompt) -> Prompt:
         return replace(prompt, body={**prompt.body, "marks": prompt.body.get("marks", "") + self.name})
 
 
 class Failing:
     name = "failing"
+
+    def applies(self, body: Mapping[str, Any]) -> bool:
+        return True
 
     async def run(self, prompt: Prompt) -> Prompt:
         raise PrepareFailed
@@ -41,9 +49,20 @@ async def test_a_plain_request_needs_no_preparation() -> None:
     """It goes through as it came: the very same prompt."""
     preparer = Preparer()
     asked = prompt()
-    assert preparer.empty
-    assert not Preparer([Marking("a")]).empty
+    assert not preparer.applies(asked.body)
+    assert Preparer([Marking("a")]).applies(asked.body)
     assert await preparer.prepare(asked, lambda step: None) is asked
+
+
+@virtual
+async def test_a_step_that_does_not_apply_is_neither_run_nor_shown() -> None:
+    """What one step makes of the request decides about the next."""
+    shown: list[str] = []
+    asked = replace(prompt(), body={**prompt().body, "without": "b"})
+    preparer = Preparer([Marking("a"), Marking("b")])
+    prepared = await preparer.prepare(asked, shown.append)
+    assert (shown, prepared.body["marks"]) == (["a"], "a")
+    assert not Preparer([Marking("b")]).applies(asked.body)
 
 
 @virtual

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from processing.preparer import Prompt
+from processing.preparer import DirectFailed, Prompt
 from processing.tools import Tool, tool
-from processing.tools.direct import Direct, DirectAnswer, DirectFailed
+from processing.tools.direct import DirectAnswer
 from runtime.errors import GatewayError
 from tests.cancellation import Moment, cancel_at_every_await
 from tests.fakes.tools import Played, Scene, chosen, result
@@ -43,6 +43,11 @@ async def direct_of(speaker: Speaker, *more: Tool, arguments: dict[str, Any] | N
     return await Scene(reply, tools=(speaker.tool, *more)).run()
 
 
+def direct_in(prompt: Prompt) -> DirectAnswer:
+    assert isinstance(prompt.direct, DirectAnswer)
+    return prompt.direct
+
+
 async def read(answer: DirectAnswer, seen: list[str] | None = None) -> tuple[list[str], str | None]:
     """All its pieces, also into `seen`, and how it ended."""
     texts = [] if seen is None else seen
@@ -59,10 +64,10 @@ async def test_a_tool_that_is_called_alone_gives_the_answer_itself() -> None:
     """Row 72: its pieces are the answer, no further call of the model, and nothing runs before it is read."""
     speaker = Speaker("It ", "", "rains.")
     prepared = await direct_of(speaker)
-    assert isinstance(prepared, Direct)
+    assert isinstance(prepared.direct, DirectAnswer)
     assert speaker.played.begun == 0
     assert (prepared.store, prepared.ttl_s) == (True, 60)
-    assert await read(prepared.direct) == (["", "It ", "rains.", ""], "stop")
+    assert await read(direct_in(prepared)) == (["", "It ", "rains.", ""], "stop")
     assert (speaker.played.begun, speaker.played.cleaned) == (1, 1)
 
 
@@ -72,7 +77,7 @@ async def test_with_company_it_is_a_tool_like_any_other() -> None:
     speaker, played = Speaker("It ", "rains."), Played()
     scene = Scene(chosen(("speak", {}), ("sleep", {})), tools=(speaker.tool, played.sleeper()))
     prepared = await scene.run()
-    assert not isinstance(prepared, Direct)
+    assert prepared.direct is None
     assert prepared.body["messages"][2:] == [result("call-0", "It rains."), result("call-1", "done")]
 
 
@@ -95,9 +100,9 @@ def test_before_its_first_piece_the_usual_way_is_open(
     async def falls_back() -> None:
         speaker = Speaker(*pieces, **options)
         prepared = await direct_of(speaker, arguments=arguments)
-        assert isinstance(prepared, Direct)
+        assert isinstance(prepared.direct, DirectAnswer)
         with pytest.raises(DirectFailed) as failed:
-            await read(prepared.direct)
+            await read(direct_in(prepared))
         assert "secret" not in str(failed.value)
         otherwise = prepared.direct.otherwise
         assert not otherwise.store
@@ -122,10 +127,10 @@ def test_after_its_first_piece_a_failure_is_the_answers(
     @virtual
     async def fails() -> None:
         speaker = Speaker("It ", second, **options)
-        prepared = cast(Direct, await direct_of(speaker))
+        prepared = await direct_of(speaker)
         seen: list[str] = []
         with pytest.raises(GatewayError) as raised:
-            await read(prepared.direct, seen)
+            await read(direct_in(prepared), seen)
         assert (seen, raised.value.code) == (["", "It "], code)
         assert (speaker.played.begun, speaker.played.cleaned) == (1, 1)
 
@@ -137,9 +142,9 @@ async def test_a_direct_answer_holds_its_slot_while_it_streams() -> None:
     """It is a tool's work like any other: bounded, and ended when its last reader leaves."""
     speaker = Speaker("It ", "rains.")
     scene = Scene(chosen(("speak", {})), tools=(speaker.tool,))
-    prepared = cast(Direct, await scene.run())
+    prepared = await scene.run()
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(read(prepared.direct))
+        task = group.create_task(read(direct_in(prepared)))
         await settle()
         assert scene.bench.toolbox.stats().slots.in_use == 1
         task.cancel()
@@ -155,13 +160,13 @@ def test_a_cancelled_direct_answer_leaves_nothing(moment: Moment) -> None:
     async def cancelled_everywhere() -> None:
         speaker = Speaker("It ", "rains.")
         scene = Scene(chosen(("speak", {})), tools=(speaker.tool,))
-        prepared = cast(Direct, await scene.run())
+        prepared = await scene.run()
 
         async def check(n: int) -> None:
             await asyncio.sleep(10)
             scene.bench.assert_at_rest()
             assert speaker.played.begun == speaker.played.cleaned
 
-        assert await cancel_at_every_await(lambda: read(prepared.direct), check, moment=moment) >= 2
+        assert await cancel_at_every_await(lambda: read(direct_in(prepared)), check, moment=moment) >= 2
 
     cancelled_everywhere()

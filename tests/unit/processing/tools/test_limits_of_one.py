@@ -11,10 +11,10 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from admission import Stage
+from processing.account import account_of
 from processing.calls import ModelCalls
 from processing.tools import Rounds, ToolStep
 from processing.tools.bound import BoundRounds
-from processing.tools.step import bounded
 from tests.fakes.invariants import assert_free
 from tests.fakes.model import finish
 from tests.fakes.tools import ANN, CACHE_TTL_S, Bench, Played
@@ -73,7 +73,8 @@ class Everything:
         self.model = ToolModel(self.bench)
         self.leaders, self.llm_calls = Stage("leaders", 1), Stage("llm_calls", 1)
         retry = RetryPolicy(asyncio.get_running_loop().time, uniform=lambda low, high: high)
-        calls = ModelCalls(cast(ModelClient, self.model), self.llm_calls, retry, patience_s=60)
+        model, spawn = cast(ModelClient, self.model), self.bench.supervisor.spawn
+        calls = ModelCalls(model, self.llm_calls, retry, spawn, patience_s=60)
         self.rounds = Rounds(self.bench.toolbox, calls, 3)
         self.step = ToolStep(self.rounds, lambda prompt: ANN, CACHE_TTL_S)
 
@@ -121,11 +122,13 @@ async def test_a_call_of_the_model_and_a_tool_run_side_by_side() -> None:
 async def test_the_steps_of_a_workflow_share_the_same_limits() -> None:
     """And what they used bounds the answer's life."""
     everything = Everything()
-    tools = BoundRounds(everything.rounds, ANN)
+    tools = BoundRounds(everything.rounds, ANN, CACHE_TTL_S)
     async with asyncio.TaskGroup() as group:
         for name in "ab":
             group.create_task(tools.ask(FakeTurn(), prompt(name).body, ["sleep", "write"]))
     assert (everything.model.peak, everything.played.peak) == (1, 1)
     assert len(tools.talks) == 2
-    assert not bounded(prompt(), tools.talks, CACHE_TTL_S).store
+    bounded = tools.bounded(prompt())
+    assert not bounded.store
+    assert [each["tool"] for each in account_of(bounded.preface)["tools"]] == ["sleep", "write"] * 4
     everything.assert_at_rest()

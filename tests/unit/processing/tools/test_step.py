@@ -66,13 +66,14 @@ async def test_the_rounds_are_bounded() -> None:
 
 @pytest.mark.parametrize("field", ["tools", "tool_choice", "functions", "function_call"])
 def test_a_clients_own_tools_are_left_to_it(field: str) -> None:
-    """They are passed through untouched, and the model is not asked by us."""
+    """They are passed through untouched, and the model is not asked by us; nor for a workflow."""
 
     @virtual
     async def untouched() -> None:
-        scene = Scene(tools=(Played().sleeper(),))
-        assert (await scene.run(**{field: ["x"]})).body == {**prompt().body, field: ["x"]}
-        assert scene.model.bodies == []
+        step, body = Scene(tools=(Played().sleeper(),)).step, prompt().body
+        assert step.applies(body)
+        assert not step.applies({**body, field: ["x"]})
+        assert not step.applies({**body, "model": "workflow:review"})
 
     untouched()
 

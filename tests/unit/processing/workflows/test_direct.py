@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from processing.preparer import Prompt, with_messages
-from processing.workflows.direct import Answered, chunks
+from processing.workflows.direct import Ready, chunks
 from processing.workflows.record import Cost, Record, StepRecord
-from tests.fakes.turn import FakeTurn
+from tests.fakes.turn import FakeTurn, prompt
+from tests.virtual_time import virtual
 from upstream.fold import completion
 
 
@@ -29,10 +29,11 @@ def test_it_is_a_complete_answer() -> None:
     assert [chunk.text for chunk in found if chunk.content] == ["one ", "two"]
 
 
-def test_it_is_still_a_prompt() -> None:
-    """Whatever a later step of the row changes, the answer stays with it."""
-    direct = chunks("workflow:w", ["x"], record())
-    changed = with_messages(Answered({"model": "m", "messages": []}, FakeTurn(), direct=direct), [1])
-    assert isinstance(changed, Prompt)
-    assert isinstance(changed, Answered)
-    assert changed.direct == direct
+@virtual
+async def test_it_streams_all_at_once() -> None:
+    """Whoever broadcasts it needs no other way than for an answer that comes in pieces."""
+    asked = prompt()
+    ready = Ready(chunks("workflow:w", ["x"], record()), asked)
+    async with ready.stream(FakeTurn()) as batches:
+        assert [batch async for batch in batches] == [list(ready.chunks)]
+    assert ready.otherwise is asked

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from processing.caller import Caller
 from processing.calls import Reply
 from processing.preparer import Prompt
 from processing.workflows.step import WorkflowStep
@@ -78,10 +79,9 @@ async def test_a_workflow_is_a_model() -> None:
 @virtual
 async def test_any_other_model_is_left_alone() -> None:
     """A plain request pays nothing for what it does not use."""
-    flows = Flows(FORK)
-    plain = prompt("hello")
-    assert await flows.step.run(plain) is plain
-    assert flows.records == []
+    step = Flows(FORK).step
+    assert not step.applies(prompt("hello").body)
+    assert step.applies({"model": "workflow:fork"})
 
 
 @virtual
@@ -209,10 +209,11 @@ async def test_a_fault_of_ours_ends_the_flight_and_is_not_taken_for_a_gap() -> N
     flows = Flows(FORK)
 
     class Broken:
-        async def ask(self, turn: object, body: object) -> Reply:
+        async def ask(self, turn: object, body: object, scope: str) -> Reply:
             raise ZeroDivisionError
 
-    step = WorkflowStep(workflows(FORK), Broken(), told=lambda turn, record: flows.records.append(record))
+    library, who = workflows(FORK), lambda prompt: Caller("scope", "acme")
+    step = WorkflowStep(library, Broken(), who, told=lambda turn, record: flows.records.append(record))
     with pytest.raises(ZeroDivisionError):
         await step.run(Prompt({"model": "workflow:fork", "messages": []}, FakeTurn()))
     assert flows.entry("e").why == "internal_error"

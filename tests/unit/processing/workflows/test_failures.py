@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from processing.workflows.direct import Answered
+from processing.workflows.direct import Ready
 from runtime.errors import NotFound, PrepareFailed, UpstreamBadResponse, UpstreamError
 from tests.fakes.workflows import Flows, last_text
 from tests.virtual_time import virtual
@@ -89,8 +89,8 @@ async def test_a_parallel_answer_says_what_is_missing() -> None:
     flows = Flows(text)
     flows.model.says["a"] = [UpstreamError(), UpstreamError()]
     prepared = await flows.run("p")
-    assert isinstance(prepared, Answered)
-    said = "".join(chunk.text for chunk in prepared.direct)
+    assert isinstance(prepared.direct, Ready)
+    said = "".join(chunk.text for chunk in prepared.direct.chunks)
     assert said == "## a\n\n[missing: a: upstream_error]\n\n## b\n\nb!\n\n"
     assert not prepared.store
 

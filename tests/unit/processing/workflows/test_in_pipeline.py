@@ -14,6 +14,7 @@ from chatbot.record import Record
 from chatbot.request import CacheDirectives, ChatRequest
 from chatbot.ticket import Ticket
 from chatbot.via import NATIVE, OPENAI, Via
+from processing.caller import Caller
 from processing.calls import ModelCalls
 from processing.preparer import Preparer
 from processing.workflows.step import WorkflowStep
@@ -40,10 +41,12 @@ INNER = 'name: inner\npattern: pipeline\nsteps: [{name: x, prompt: "x {{ questio
 async def reviewing(**limits: Any) -> AsyncIterator[Pipeline]:
     """At rest when it is left, with every invariant."""
     async with pipeline(**limits) as pipe:
-        calls = ModelCalls(cast(ModelClient, pipe.model), pipe.llm_calls, pipe.retry, patience_s=1)
+        model, spawn = cast(ModelClient, pipe.model), pipe.supervisor.spawn
+        calls = ModelCalls(model, pipe.llm_calls, pipe.retry, spawn, patience_s=1)
         step = WorkflowStep(
             workflows(REVIEW, INNER),
             calls,
+            lambda prompt: Caller("scope", prompt.tenant),
             show=lambda turn, where: cast(Broadcast[Any], turn).show_step(where),
         )
         pipe.broadcasts._preparer = Preparer([step])

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from processing.workflows.direct import Answered
+from processing.workflows.direct import Ready
 from processing.workflows.graph import Graph
 from processing.workflows.replies import NOT_PUBLISHED, NOT_UNDERSTOOD
 from runtime.errors import UpstreamError
@@ -148,8 +148,8 @@ async def test_parallel_results_are_the_answer_in_declared_order() -> None:
     flows = Flows(PARALLEL)
     flows.model.takes = {"b q": 5}
     prepared = await flows.run("parallel")
-    assert isinstance(prepared, Answered)
-    assert "".join(chunk.text for chunk in prepared.direct) == "## b\n\nb q!\n\n## a\n\na q!\n\n"
+    assert isinstance(prepared.direct, Ready)
+    assert "".join(chunk.text for chunk in prepared.direct.chunks) == "## b\n\nb q!\n\n## a\n\na q!\n\n"
     assert len(flows.model.calls) == 2
 
 

@@ -1,0 +1,118 @@
+"""The operator's tools and workflows, read once, before anything is served."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from config.loading import SettingsError
+from config.settings import Settings
+from processing.tools import Tool
+from processing.tools.endpoint import HttpCalls
+from processing.tools.loading import BadTools, load
+from processing.tools.module import tools_of
+from processing.workflows.graph import Workflow
+from processing.workflows.loading import read_folder
+from processing.workflows.problems import BadWorkflow
+from upstream.endpoints import Endpoints
+
+
+@dataclass(frozen=True)
+class Library:
+    """`workflows` are by name."""
+
+    tools: list[Tool] = field(default_factory=list)
+    workflows: dict[str, Workflow] = field(default_factory=dict)
+
+    @property
+    def private(self) -> bool:
+        """Whether an answer may be meant for one user alone, so that it can't be shared between tenants."""
+        return any(tool.options.user_bound for tool in self.tools)
+
+
+def read_library(settings: Settings, http: HttpCalls) -> Library:
+    """Raises SettingsError with everything that is wrong, each with its file and line.
+
+    The headers of endpoints come from this process's environment.
+    """
+    problems: list[str] = []
+    tools = [*_module_tools(settings, problems), *_file_tools(settings, http, os.environ, problems)]
+    names = [tool.name for tool in tools]
+    problems += [f"There are two tools with the name {name!r}." for name in _repeated(names)]
+    workflows = {} if problems else _workflows(settings, names, problems)
+    problems += _too_slow(settings, tools, workflows)
+    if problems:
+        raise SettingsError(problems)
+    return Library(tools, workflows)
+
+
+def check_library(settings: Settings) -> Library:
+    """The same for a process that serves nothing."""
+    return read_library(settings, Endpoints(1))
+
+
+def _module_tools(settings: Settings, problems: list[str]) -> list[Tool]:
+    if settings.tools is None:
+        return []
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)  # as other servers do: an operator's module lies beside them
+    try:
+        return tools_of(settings.tools)
+    except ValueError as error:
+        problems.append(f"REFRAIN_TOOLS: {error}.")
+        return []
+
+
+def _file_tools(
+    settings: Settings, http: HttpCalls, environ: Mapping[str, str], problems: list[str]
+) -> list[Tool]:
+    path = settings.tools_file
+    if path is None:
+        return []
+    try:
+        return load(path.name, path.read_text(), environ, http)
+    except BadTools as bad:
+        problems += [f"REFRAIN_TOOLS_FILE: {problem}" for problem in bad.problems]
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(f"REFRAIN_TOOLS_FILE cannot be read: {_why(error)}.")
+    return []
+
+
+def _workflows(settings: Settings, tools: list[str], problems: list[str]) -> dict[str, Workflow]:
+    if settings.workflows is None:
+        return {}
+    try:
+        return read_folder(settings.workflows, model=settings.workflow_model, tools=tools)
+    except BadWorkflow as bad:
+        problems += [f"REFRAIN_WORKFLOWS: {problem}" for problem in bad.problems]
+    except OSError as error:
+        problems.append(f"REFRAIN_WORKFLOWS cannot be read: {_why(error)}.")
+    return {}
+
+
+def _too_slow(settings: Settings, tools: list[Tool], workflows: Mapping[str, Workflow]) -> Iterator[str]:
+    """An outer timer that ends first hides the inner one: every failure would carry the wrong name."""
+    outer = settings.prepare_timeout_s
+    ending = f"must be less than REFRAIN_PREPARE_TIMEOUT_S ({outer:g})."
+    for tool in tools:
+        if tool.options.timeout_s >= outer and not tool.options.direct_stream:
+            yield f"The tool {tool.name!r}: timeout_s ({tool.options.timeout_s:g}) {ending}"
+    for workflow in workflows.values():
+        for node in workflow.graph.called():
+            if node.step.timeout_s is not None and node.step.timeout_s >= outer:
+                yield (
+                    f"The workflow {workflow.name!r}, step {node.name!r}:"
+                    f" timeout_s ({node.step.timeout_s:g}) {ending}"
+                )
+
+
+def _repeated(names: list[str]) -> list[str]:
+    return sorted({name for name in names if names.count(name) > 1})
+
+
+def _why(error: OSError | UnicodeDecodeError) -> str:
+    return (error.strerror or "it failed") if isinstance(error, OSError) else "it is not UTF-8"

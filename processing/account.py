@@ -1,0 +1,42 @@
+"""What the preparation has to say of itself: a chunk before the model's own, kept and shared like them.
+
+It carries a field of ours, `refrain`, and an empty delta: clients that do not know it see nothing, and a
+plain answer folds it into the object.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from upstream.chunk import Chunk, parse_chunk
+
+FIELD: Final = "refrain"
+_MARK: Final = b'{"refrain":'
+
+
+def preface(model: str | None, account: Mapping[str, Any]) -> Chunk:
+    """`account` as a chunk of an answer by `model`."""
+    head = {
+        FIELD: account,
+        "id": f"chatcmpl-{secrets.token_hex(12)}",
+        "object": "chat.completion.chunk",
+        "created": int(time.time()),
+        "model": model,
+        "choices": [{"index": 0, "delta": {}, "finish_reason": None}],
+    }
+    return parse_chunk(msgspec.json.encode(head))
+
+
+def account_of(chunks: Sequence[Chunk]) -> dict[str, Any]:
+    """What all prefaces of an answer say, `{}` if it has none: `tools`, `workflow`."""
+    found: dict[str, Any] = {}
+    for chunk in chunks:
+        if not chunk.raw.startswith(_MARK):
+            break
+        found |= msgspec.json.decode(chunk.raw)[FIELD]
+    return found
