@@ -10,13 +10,13 @@ from pathlib import Path
 
 from config.loading import SettingsError
 from config.settings import Settings
+from processing.files.problems import BadFile
 from processing.tools import Tool
 from processing.tools.endpoint import HttpCalls
-from processing.tools.loading import BadTools, load
+from processing.tools.loading import load
 from processing.tools.module import tools_of
 from processing.workflows.graph import Workflow
 from processing.workflows.loading import read_folder
-from processing.workflows.problems import BadWorkflow
 from upstream.endpoints import Endpoints
 
 
@@ -75,7 +75,7 @@ def _file_tools(
         return []
     try:
         return load(path.name, path.read_text(), environ, http)
-    except BadTools as bad:
+    except BadFile as bad:
         problems += [f"REFRAIN_TOOLS_FILE: {problem}" for problem in bad.problems]
     except (OSError, UnicodeDecodeError) as error:
         problems.append(f"REFRAIN_TOOLS_FILE cannot be read: {_why(error)}.")
@@ -87,7 +87,7 @@ def _workflows(settings: Settings, tools: list[str], problems: list[str]) -> dic
         return {}
     try:
         return read_folder(settings.workflows, model=settings.workflow_model, tools=tools)
-    except BadWorkflow as bad:
+    except BadFile as bad:
         problems += [f"REFRAIN_WORKFLOWS: {problem}" for problem in bad.problems]
     except OSError as error:
         problems.append(f"REFRAIN_WORKFLOWS cannot be read: {_why(error)}.")

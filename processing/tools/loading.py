@@ -7,30 +7,19 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from processing.files.problems import BadFile, Problem
+from processing.files.source import Source
 from processing.tools.endpoint import HttpCalls, endpoint_tool
 from processing.tools.form import Endpoint, entry_faults
 from processing.tools.tool import Tool
-from processing.workflows.problems import BadWorkflow, Problem
-from processing.workflows.source import Source
-
-
-class BadTools(ValueError):
-    """The file cannot be used. The message has a line for each problem, and no secret."""
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = sorted(set(problems))
-        super().__init__("\n".join(map(str, self.problems)))
 
 
 def load(file: str, text: str, environment: Mapping[str, str], http: HttpCalls) -> list[Tool]:
     """The tools of one file, whose name is for the messages. `environment` is where headers come from.
 
-    The file is a mapping with `tools`, a list of entries (see `form.Endpoint`). Raises BadTools.
+    The file is a mapping with `tools`, a list of entries (see `form.Endpoint`). Raises BadFile.
     """
-    try:
-        source = Source(file, text)
-    except BadWorkflow as bad:
-        raise BadTools(bad.problems) from None
+    source = Source(file, text, "a mapping with tools, a list")
     problems = list(source.repeated())
     tools: list[Tool] = []
     names: set[str] = set()
@@ -48,7 +37,7 @@ def load(file: str, text: str, environment: Mapping[str, str], http: HttpCalls) 
         if not problems:
             tools.append(endpoint_tool(endpoint, headers, http))
     if problems:
-        raise BadTools(problems)
+        raise BadFile(problems)
     return tools
 
 

@@ -10,10 +10,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from processing.files.problems import Problem
+from processing.files.source import Path, Source
 from processing.workflows.form import NOT_FOR_LAST, OF_A_CALL, PARTS, Limits
 from processing.workflows.graph import Graph, Workflow, cycle
-from processing.workflows.problems import Problem
-from processing.workflows.source import Path, Source
 from processing.workflows.template import Template, TemplateProblem
 
 

@@ -10,12 +10,12 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from processing.files.problems import BadFile, Problem
+from processing.files.source import Source
 from processing.workflows.checks import graph_problems, nesting_problems, raw_problems
 from processing.workflows.form import FILES
 from processing.workflows.graph import Workflow
 from processing.workflows.patterns import expand
-from processing.workflows.problems import BadWorkflow, Problem
-from processing.workflows.source import Source
 
 SUFFIXES: Final = frozenset({".yaml", ".yml"})
 _WORDS: Final = {
@@ -30,7 +30,7 @@ def read_folder(
 ) -> dict[str, Workflow]:
     """Every workflow in it, by name. `model` is for steps that name none, as their file.
 
-    Raises BadWorkflow with every problem of every file, OSError if the folder cannot be read.
+    Raises BadFile with every problem of every file, OSError if the folder cannot be read.
     """
     files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file())
     return read({path.name: path.read_bytes() for path in files}, model=model, tools=tools)
@@ -39,14 +39,14 @@ def read_folder(
 def read(
     files: Mapping[str, bytes], *, model: str | None = None, tools: Collection[str] = ()
 ) -> dict[str, Workflow]:
-    """The same of files that have been read. Raises BadWorkflow."""
+    """The same of files that have been read. Raises BadFile."""
     problems: list[Problem] = []
     workflows: dict[str, Workflow] = {}
     sources: dict[str, Source] = {}
     for file, content in files.items():
         try:
-            source = Source(file, _text(file, content))
-        except BadWorkflow as bad:
+            source = Source(file, _text(file, content), "a mapping with a name and steps")
+        except BadFile as bad:
             problems += bad.problems
             continue
         found, workflow = _read_one(source, content, model, tools)
@@ -62,7 +62,7 @@ def read(
             workflows[workflow.name] = workflow
     problems += nesting_problems(workflows, sources)
     if problems:
-        raise BadWorkflow(problems)
+        raise BadFile(problems)
     return {
         name: replace(workflow, version=_version(name, workflows)) for name, workflow in workflows.items()
     }
@@ -72,7 +72,7 @@ def _text(file: str, content: bytes) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError:
-        raise BadWorkflow([Problem(file, 1, "not UTF-8")]) from None
+        raise BadFile([Problem(file, 1, "not UTF-8")]) from None
 
 
 def _read_one(
@@ -83,7 +83,7 @@ def _read_one(
         file = _shape(source)
     except ValidationError as error:
         return [*problems, *_shape_problems(source, error)], None
-    except BadWorkflow as bad:
+    except BadFile as bad:
         return [*problems, *bad.problems], None
     if problems:
         return problems, None
@@ -99,7 +99,7 @@ def _shape(source: Source) -> Any:
     if not isinstance(pattern, str) or pattern not in FILES:
         known = ", ".join(FILES)
         what = f"there is no pattern {pattern!r}; there are {known}"
-        raise BadWorkflow([source.problem(source.line(("pattern",)), what)])
+        raise BadFile([source.problem(source.line(("pattern",)), what)])
     return FILES[pattern].model_validate(source.value)
 
 

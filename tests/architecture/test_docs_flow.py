@@ -58,6 +58,8 @@ def test_every_task_is_listed_with_its_kind() -> None:
             r"\b(spawn|own|errands\.run|self\.run|self\._run)\(\s*f?\"([^\"]+)\"", text
         )
     }
+    shared = [name for _, text in code for name in re.findall(r"= Twins\(spawn, \"([^\"]+)\"", text)]
+    started |= {(_name(name), "spawned") for name in shared}
     loops = re.findall(r"f?\"(cache:[\w-]+)", (ROOT / "cache/fastlane.py").read_text(encoding="utf-8"))
     started |= {(_name(name), "owned") for name in loops}
     rows = [row for row in table(section(PAGE, "Who owns what")) if len(row) == 4]

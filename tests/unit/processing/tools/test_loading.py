@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from processing.files.problems import BadFile
 from processing.tools import Status
-from processing.tools.loading import BadTools, load
+from processing.tools.loading import load
 from tests.fakes.endpoints import FakeHttp
 from tests.fakes.tools import Bench
 from tests.virtual_time import virtual
@@ -166,7 +167,7 @@ def entry(lines: str = "", **fields: str) -> str:
 )
 def test_what_is_wrong_is_said_with_its_line(text: str, problems: list[str]) -> None:
     """At the start, all of it at once, and never a secret."""
-    with pytest.raises(BadTools) as bad:
+    with pytest.raises(BadFile) as bad:
         tools(text)
     said = str(bad.value).splitlines()
     assert len(said) == len(problems), said
@@ -178,12 +179,12 @@ def test_what_is_wrong_is_said_with_its_line(text: str, problems: list[str]) -> 
 
 def test_a_file_that_is_no_mapping_is_refused() -> None:
     """A list of entries without `tools:` is the likeliest slip."""
-    with pytest.raises(BadTools, match=r"tools\.yaml:1: "):
+    with pytest.raises(BadFile, match=r"tools\.yaml:1: "):
         tools("- name: a")
 
 
 def test_all_problems_are_told_at_once() -> None:
     """One start, one list: nobody mends a file line by line."""
-    with pytest.raises(BadTools) as bad:
+    with pytest.raises(BadFile) as bad:
         tools(entry(colour="red") + entry(name="b", method="POST")[7:])
     assert [problem.line for problem in bad.value.problems] == [6, 11]

@@ -7,8 +7,8 @@ from textwrap import dedent
 
 import pytest
 
+from processing.files.problems import BadFile
 from processing.workflows.loading import read, read_folder
-from processing.workflows.problems import BadWorkflow
 from tests.fakes.workflows import workflows
 
 EXAMPLES = Path(__file__).parents[4] / "examples"
@@ -16,7 +16,7 @@ EXAMPLES = Path(__file__).parents[4] / "examples"
 
 def problems(*files: str, model: str | None = "m") -> list[str]:
     """What is said about them, without the words after the first colon of each."""
-    with pytest.raises(BadWorkflow) as bad:
+    with pytest.raises(BadFile) as bad:
         workflows(*files, model=model)
     assert str(bad.value) == "\n".join(map(str, bad.value.problems))
     return [str(problem) for problem in bad.value.problems]
@@ -78,7 +78,7 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
         ("a: [", "1.yaml:1: not YAML: expected the node content"),
         ("name: x\n  y: z", "1.yaml:2: not YAML: mapping values are not allowed here"),
         ("", "1.yaml:1: not YAML: the file is empty"),
-        ("- a", "1.yaml:1: a workflow is a mapping"),
+        ("- a", "1.yaml:1: the file must be a mapping"),
         ("name: x\nsteps: []\nwhen: 2020-99-99", "1.yaml:1: not YAML that can be read"),
         ("name: x\npattern: star\nsteps: []", "1.yaml:2: there is no pattern 'star'; there are"),
         ("name: x\npattern: [graph]", "1.yaml:2: there is no pattern ['graph']"),
@@ -168,12 +168,12 @@ def test_the_version_is_of_all_that_makes_the_answer() -> None:
 
 def test_what_is_no_text_is_refused() -> None:
     """Bytes of another encoding, and a file that nobody can have written by hand."""
-    with pytest.raises(BadWorkflow, match=r"x.yaml:1: not UTF-8"):
+    with pytest.raises(BadFile, match=r"x.yaml:1: not UTF-8"):
         read({"x.yaml": b"name: \xff"})
-    with pytest.raises(BadWorkflow, match=r"more than 262144 characters"):
+    with pytest.raises(BadFile, match=r"more than 262144 characters"):
         read({"x.yaml": b"#" * 300_000})
     bomb = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{f'*a{n - 1},' * 9}]\n" for n in range(1, 20))
-    with pytest.raises(BadWorkflow, match=r"more than 100 aliases"):
+    with pytest.raises(BadFile, match=r"more than 100 aliases"):
         read({"x.yaml": bomb.encode()})
 
 

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import yaml
 
-from processing.workflows.problems import BadWorkflow, Problem
+from processing.files.problems import BadFile, Problem
 
-#: No workflow that a person reads is longer; every character beyond it is parsed at start for nothing.
+#: No file that a person reads is longer; every character beyond it is parsed at start for nothing.
 MAX_CHARACTERS: Final = 262_144
 #: Aliases may make a small file a large value: each is written out once more when it is read.
 MAX_ALIASES: Final = 100
@@ -18,23 +18,23 @@ Path = tuple[str | int, ...]
 
 
 class Source:
-    """`value` is what the file says. Raises BadWorkflow if it is no YAML mapping."""
+    """`value` is what the file says; `shape` says what it should be. Raises BadFile if it is no mapping."""
 
-    def __init__(self, file: str, text: str) -> None:
+    def __init__(self, file: str, text: str, shape: str) -> None:
         self.file = file
         if len(text) > MAX_CHARACTERS:
-            raise BadWorkflow([self.problem(1, f"the file has more than {MAX_CHARACTERS} characters")])
+            raise BadFile([self.problem(1, f"the file has more than {MAX_CHARACTERS} characters")])
         try:
             self._root, self.value = _read(text)
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
-            raise BadWorkflow([self.problem(line, f"not YAML: {error.problem}")]) from None
+            raise BadFile([self.problem(line, f"not YAML: {error.problem}")]) from None
         except yaml.YAMLError as error:
-            raise BadWorkflow([self.problem(1, f"not YAML: {error}")]) from None
+            raise BadFile([self.problem(1, f"not YAML: {error}")]) from None
         except (RecursionError, ValueError):
-            raise BadWorkflow([self.problem(1, "not YAML that can be read: a value is impossible")]) from None
+            raise BadFile([self.problem(1, "not YAML that can be read: a value is impossible")]) from None
         if not isinstance(self.value, dict):
-            raise BadWorkflow([self.problem(1, "a workflow is a mapping with a name and steps")])
+            raise BadFile([self.problem(1, f"the file must be {shape}")])
 
     def problem(self, line: int, what: str) -> Problem:
         return Problem(self.file, line, what)

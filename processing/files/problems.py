@@ -1,4 +1,4 @@
-"""What is wrong with a workflow's file: each problem with its line, and all of them at once."""
+"""What is wrong with a file: each problem with its line, and all of them at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Problem:
         return f"{self.file}:{self.line}: {self.what}"
 
 
-class BadWorkflow(ValueError):
+class BadFile(ValueError):
     """At least one file cannot be used. The message has a line for each problem."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:

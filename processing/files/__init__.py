@@ -1,0 +1,1 @@
+"""Files of the operator: values with their lines, and everything that is wrong with them at once."""
