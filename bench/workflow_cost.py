@@ -150,7 +150,7 @@ def _files(steps: int) -> dict[str, str]:
     """Templates as people write them: some text, the question, one result."""
     head = "limits: {calls: 1000}\n"
     chain = "".join(f'  - {{name: s{n}, prompt: "{_prompt(n)}"}}\n' for n in range(steps))
-    branches = "".join(f'  - {{name: s{n}, prompt: "{_prompt(0)}"}}\n' for n in range(steps))
+    branches = "".join(f'  - {{name: s{n}, prompt: "{n}: {_prompt(0)}"}}\n' for n in range(steps))
     end = '{name: end, prompt: "{{ question }}"}'
     return {
         "none": f"name: none\nsteps: [{end}]\n",
