@@ -141,3 +141,23 @@ def test_loose_keys_know_letters_and_digits_only(one: dict[str, Any], other: dic
 def test_loose_keys_are_loose_about_nothing_else(other: dict[str, Any]) -> None:
     """Words and parameters still count, and messages of any shape have a key."""
     assert keys(loosely=True).key("t", other) != keys(loosely=True).key("t", BODY)
+
+
+def test_an_edit_of_a_model_of_our_own_changes_its_keys_alone() -> None:
+    """A workflow's edit must not serve old answers; everybody else's answers are still theirs."""
+
+    def versioned(version: str) -> SharingKeys:
+        return SharingKeys(
+            share_globally=False,
+            normalize_loosely=False,
+            fingerprint=("up", ""),
+            versions={"workflow:a": version, "workflow:b": "1"},
+        )
+
+    before, after = versioned("1"), versioned("2")
+    edited, other = {**BODY, "model": "workflow:a"}, {**BODY, "model": "workflow:b"}
+    assert before.key("t", edited) != after.key("t", edited)
+    assert before.key("t", edited)[:16] == after.key("t", edited)[:16] == scope_of("t")
+    assert before.key("t", other) == after.key("t", other)
+    assert before.key("t", BODY) == after.key("t", BODY) == keys().key("t", BODY)
+    assert before.identity(edited) != after.identity(edited)

@@ -1,0 +1,119 @@
+"""The operator's tools and workflows: read once, and refused with everything that is wrong with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.library import check_library
+from config.loading import SettingsError, load
+
+MODULE = "tests.fakes.some_tools"
+ENDPOINTS = """
+tools:
+  - name: weather
+    description: The weather.
+    url: https://weather.example/now
+    method: GET
+    time_bound: 60
+    timeout_s: {timeout}
+    parameters: {{type: object, properties: {{}}}}
+"""
+FLOW = "name: {name}\npattern: pipeline\nsteps: [{{name: a, prompt: x{rest}}}, {{name: b, prompt: y}}]\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "flows").mkdir()
+    return tmp_path
+
+
+def problems(folder: Path, **environ: str) -> list[str]:
+    with pytest.raises(SettingsError) as wrong:
+        check_library(load(environ))
+    return [problem.replace(str(folder), "FOLDER") for problem in wrong.value.problems]
+
+
+def test_without_any_there_is_none() -> None:
+    """The default: a plain proxy."""
+    library = check_library(load({}))
+    assert (library.tools, library.workflows, library.private) == ([], {}, False)
+
+
+def test_tools_come_from_a_module_and_from_a_file(folder: Path) -> None:
+    """Both at once, in that order; one that is for a user makes all answers private."""
+    (folder / "tools.yaml").write_text(ENDPOINTS.format(timeout=5))
+    environ = {"REFRAIN_TOOLS": f"{MODULE}:TOOLS", "REFRAIN_TOOLS_FILE": str(folder / "tools.yaml")}
+    library = check_library(load(environ))
+    assert [tool.name for tool in library.tools] == ["letters", "clock", "weather"]
+    assert library.private
+
+
+def test_a_workflow_is_known_by_its_name(folder: Path) -> None:
+    """Its steps may name the tools that there are, and take the default model."""
+    (folder / "flows" / "f.yaml").write_text(FLOW.format(name="f", rest=", tools: [clock]"))
+    environ = {"REFRAIN_WORKFLOWS": str(folder / "flows"), "REFRAIN_WORKFLOW_MODEL": "m"}
+    assert list(check_library(load(environ | {"REFRAIN_TOOLS": f"{MODULE}:TOOLS"})).workflows) == ["f"]
+    (found,) = problems(folder, **environ)
+    assert found.startswith("REFRAIN_WORKFLOWS: f.yaml:3: ")
+    assert "clock" in found
+
+
+def test_everything_that_is_wrong_is_said_at_once(folder: Path) -> None:
+    """An operator mends a file once, not once per line."""
+    (folder / "tools.yaml").write_text("tools:\n  - name: a\n  - url: 5\n")
+    found = problems(
+        folder, REFRAIN_TOOLS="nowhere_at_all:TOOLS", REFRAIN_TOOLS_FILE=str(folder / "tools.yaml")
+    )
+    assert found[0].startswith("REFRAIN_TOOLS: nowhere_at_all cannot be imported (ModuleNotFoundError")
+    assert {line.split(":")[2] for line in found[1:]} == {"2", "3"}
+
+
+def test_what_cannot_be_read_is_said_without_a_trace(folder: Path) -> None:
+    """A path that is wrong is the commonest mistake."""
+    (folder / "latin.yaml").write_bytes(b"tools: \xe9")
+    assert problems(folder, REFRAIN_TOOLS_FILE=str(folder / "none.yaml")) == [
+        "REFRAIN_TOOLS_FILE cannot be read: No such file or directory."
+    ]
+    assert problems(folder, REFRAIN_TOOLS_FILE=str(folder / "latin.yaml")) == [
+        "REFRAIN_TOOLS_FILE cannot be read: it is not UTF-8."
+    ]
+    assert problems(folder, REFRAIN_WORKFLOWS=str(folder / "none")) == [
+        "REFRAIN_WORKFLOWS cannot be read: No such file or directory."
+    ]
+
+
+def test_two_tools_of_one_name_are_refused(folder: Path) -> None:
+    """The model could not tell them apart, and one of them would never run."""
+    (folder / "tools.yaml").write_text(ENDPOINTS.format(timeout=5).replace("weather\n", "clock\n", 1))
+    environ = {"REFRAIN_TOOLS": f"{MODULE}:TOOLS", "REFRAIN_TOOLS_FILE": str(folder / "tools.yaml")}
+    assert problems(folder, **environ) == ["There are two tools with the name 'clock'."]
+
+
+def test_an_inner_timer_that_the_outer_one_hides_is_refused(folder: Path) -> None:
+    """Rule 8: every timeout of theirs would be told as one of the preparation."""
+    (folder / "tools.yaml").write_text(ENDPOINTS.format(timeout=7))
+    (folder / "flows" / "f.yaml").write_text(FLOW.format(name="f", rest=", timeout_s: 9"))
+    environ = {
+        "REFRAIN_TOOLS_FILE": str(folder / "tools.yaml"),
+        "REFRAIN_WORKFLOWS": str(folder / "flows"),
+        "REFRAIN_WORKFLOW_MODEL": "m",
+    }
+    check_library(load(environ | {"REFRAIN_PREPARE_TIMEOUT_S": "9.5"}))
+    assert problems(folder, **environ, REFRAIN_PREPARE_TIMEOUT_S="7") == [
+        "The tool 'weather': timeout_s (7) must be less than REFRAIN_PREPARE_TIMEOUT_S (7).",
+        "The workflow 'f', step 'a': timeout_s (9) must be less than REFRAIN_PREPARE_TIMEOUT_S (7).",
+    ]
+
+
+def test_a_module_beside_the_operator_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As other servers do: the current folder counts."""
+    (folder / "my_own_tools.py").write_text(
+        "from processing.tools import tool\n\n\ndef now() -> str:\n    'Now.'\n    return ''\n\n\n"
+        "TOOLS = [tool(now, time_bound=1, timeout_s=1)]\n"
+    )
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("sys.path", [])
+    library = check_library(load({"REFRAIN_TOOLS": "my_own_tools:TOOLS"}))
+    assert [tool.name for tool in library.tools] == ["now"]

@@ -1,0 +1,115 @@
+"""What the row of steps is made of, by the settings alone."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from admission import Stage
+from app.preparation_watch import PreparationWatch
+from app.preparing import Preparing
+from cache.keys import SharingKeys
+from config.loading import load
+from runtime.errors import NotFound
+from runtime.metrics import Metrics
+from runtime.supervisor import Supervisor
+from tests.fakes.model import FakeModel
+from tests.virtual_time import virtual
+from upstream.client import ModelClient
+from upstream.retry import RetryPolicy
+
+TOOLS = {"REFRAIN_TOOLS": "tests.fakes.some_tools:TOOLS"}
+PLAIN: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "q"}]}
+FLOW = (
+    "name: f\ndescription: Two steps.\npattern: pipeline\nsteps: [{name: a, prompt: x}, {name: b, prompt: y}]"
+)
+
+
+@pytest.fixture
+def flows(tmp_path: Path) -> dict[str, str]:
+    (tmp_path / "f.yaml").write_text(FLOW)
+    return {"REFRAIN_WORKFLOWS": str(tmp_path), "REFRAIN_WORKFLOW_MODEL": "m"}
+
+
+def preparing(environ: dict[str, str]) -> Preparing:
+    model, retry = cast(ModelClient, FakeModel()), RetryPolicy(asyncio.get_running_loop().time)
+    watch = PreparationWatch(Metrics().preparation)
+    return Preparing(load(environ), model, Stage("llm_calls", 1), retry, Supervisor(), watch)
+
+
+def applies(environ: dict[str, str], **body: Any) -> bool:
+    keys = SharingKeys(share_globally=False, normalize_loosely=False, fingerprint=())
+    return preparing(environ).preparer(keys).applies({**PLAIN, **body})
+
+
+@virtual
+async def test_a_plain_request_has_no_step() -> None:
+    """It pays nothing for what others use; also where only workflows are served."""
+    assert not applies({})
+    assert not applies({}, tools=[{}])
+
+
+def test_what_applies_to_whom(flows: dict[str, str]) -> None:
+    """A client's own tools are its own, a workflow is its own plan, a hook is asked about everybody."""
+
+    @virtual
+    async def applied() -> None:
+        assert applies(TOOLS)
+        assert not applies(TOOLS, tools=[{}])
+        assert not applies(TOOLS, model="workflow:f")
+        assert not applies(flows)
+        assert applies(flows, model="workflow:f")
+        assert applies({"REFRAIN_PREPARE_MODEL": "planner"})
+        assert not applies({"REFRAIN_PREPARE_MODEL": "planner"}, model="workflow:f")
+        assert applies({"REFRAIN_PREPARE_URL": "http://127.0.0.1:1/p"}, tools=[{}])
+
+    applied()
+
+
+def test_workflows_are_models(flows: dict[str, str]) -> None:
+    """Row 104: listed like one, and one that is not there is refused before anything is done."""
+
+    @virtual
+    async def listed() -> None:
+        one = preparing(flows)
+        (model,) = one.models()
+        assert (model["id"], model["object"], model["description"]) == ("workflow:f", "model", "Two steps.")
+        one.check({**PLAIN, "model": "workflow:f"})
+        one.check(PLAIN)
+        for name in ("workflow:g", "workflow:", "workflow:F"):
+            with pytest.raises(NotFound) as refused:
+                one.check({**PLAIN, "model": name})
+            assert refused.value.param == "model"
+        await one.close()
+        await one.close()
+
+    listed()
+
+
+def test_what_prepares_an_answer_is_in_its_key(flows: dict[str, str]) -> None:
+    """A tool, a bound of theirs or a workflow that has been edited must not serve old answers."""
+
+    @virtual
+    async def fingerprints() -> None:
+        found = [
+            preparing(environ).fingerprint
+            for environ in (
+                {},
+                TOOLS,
+                TOOLS | {"REFRAIN_TOOL_ROUNDS": "5"},
+                {"REFRAIN_PREPARE_MODEL": "p"},
+                {"REFRAIN_PREPARE_URL": "http://127.0.0.1:1/p"},
+            )
+        ]
+        assert len(set(found)) == len(found)
+        assert preparing(flows).fingerprint == found[0]
+        before = preparing(flows).versions
+        assert before.keys() == {"workflow:f"}
+        assert preparing(flows | {"REFRAIN_WORKFLOW_MODEL": "n"}).versions != before
+        (Path(flows["REFRAIN_WORKFLOWS"]) / "f.yaml").write_text(FLOW.replace("prompt: x", "prompt: z"))
+        assert preparing(flows).versions != before
+
+    fingerprints()

@@ -1,0 +1,39 @@
+"""The chunk before an answer that says how it was prepared."""
+
+from __future__ import annotations
+
+import msgspec
+
+from app import sse
+from processing.account import account_of, preface
+from tests.fakes.model import delta, finish
+from upstream.fold import completion
+
+TOOLS = {"tools": [{"tool": "weather", "status": "ok"}]}
+STEPS = {"workflow": {"workflow": "review", "steps": []}}
+
+
+def test_it_is_a_chunk_that_shows_nothing() -> None:
+    """Clients that read `choices[0].delta` of every chunk must not fall over it, nor count it as text."""
+    chunk = preface("m", TOOLS)
+    fields = msgspec.json.decode(chunk.raw)
+    assert (fields["object"], fields["model"]) == ("chat.completion.chunk", "m")
+    assert fields["choices"] == [{"index": 0, "delta": {}, "finish_reason": None}]
+    assert not chunk.content
+    assert not chunk.usage_only
+    assert sse.openai_form(chunk, 1, 1) == b"data: %b\n\n" % chunk.raw
+
+
+def test_every_account_of_an_answer_is_told() -> None:
+    """A workflow with tools has two; what the model itself sends later is not taken for one."""
+    later = preface(None, {"tools": "not ours"})
+    assert account_of([preface("m", TOOLS), preface("m", STEPS), delta("x"), later]) == TOOLS | STEPS
+    assert account_of([delta("x")]) == {}
+    assert account_of([]) == {}
+
+
+def test_a_whole_answer_has_it_beside_its_choices() -> None:
+    """And the role, the text and the usage are the model's."""
+    answer = msgspec.json.decode(completion([preface("workflow:review", STEPS), delta("x"), *finish()]))
+    assert (answer["refrain"], answer["model"]) == (STEPS, "workflow:review")
+    assert answer["choices"][0]["message"] == {"role": "assistant", "content": "x"}
