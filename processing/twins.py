@@ -42,6 +42,7 @@ class Company:
     def __init__(self) -> None:
         self._admission: Any = None
         self._asked: list[Admission] = []
+        self._waited: list[tuple[float, float]] = []
         self._members: list[Ticket] = []
 
     def __len__(self) -> int:
@@ -60,8 +61,14 @@ class Company:
 
     def queued_s(self, since: float, now: float) -> float:
         """Seconds that the work has waited for permits from `since` on."""
-        ends = ((each.asked_at, now if each.permit is None else each.granted_at) for each in self._asked)
-        return sum(max(0.0, end - max(begin, since)) for begin, end in ends)
+        waited = [*self._waited, *(_span(each, now) for each in self._asked)]
+        return sum(max(0.0, end - max(begin, since)) for begin, end in waited)
+
+    def settle(self, now: float) -> None:
+        """The work is over: what it stood in points back at us, and must not be a cycle."""
+        self._waited += [_span(each, now) for each in self._asked]
+        self._asked.clear()
+        self._admission = None
 
     @property
     def order(self) -> float:
@@ -96,6 +103,11 @@ class Company:
         self.reorder()
 
 
+def _span(admission: Admission, now: float) -> tuple[float, float]:
+    """From when to when it has waited."""
+    return admission.asked_at, now if admission.permit is None else admission.granted_at
+
+
 class _Work(Generic[T]):
     """State: the members' futures; empty means that the work is over or that nobody wants it any more."""
 
@@ -117,6 +129,7 @@ class _Work(Generic[T]):
 
     def end(self, _: asyncio.Task[None]) -> None:
         """Tell all who wait: also if the process is closing and the work was cancelled by nobody of them."""
+        self.company.settle(asyncio.get_running_loop().time())
         for future in self._waiting:
             if future.done():
                 continue

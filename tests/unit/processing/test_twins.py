@@ -262,3 +262,35 @@ def test_a_cancel_leaves_nothing_behind(company: bool, moment: Moment, again: bo
         assert await cancel_at_every_await(make, check, moment=moment, again=again) >= 1
 
     cancelled_everywhere()
+
+
+@virtual
+async def test_a_member_has_waited_only_since_it_came() -> None:
+    """The clock of a try stands still while its call waits for a permit, whoever had asked for it first."""
+    loop = asyncio.get_running_loop()
+    stage = Stage("llm_calls", 1)
+    holder = stage.admit(FakeTurn(-1))
+    twins: Twins[str] = Twins(Supervisor().spawn, "test")
+
+    async def work(company: Company) -> str:
+        company.admission = admission = stage.admit(company)
+        async with admission:
+            await asyncio.sleep(5)
+        return "done"
+
+    async def member(after_s: float) -> tuple[float, float]:
+        await asyncio.sleep(after_s)
+        since = loop.time()
+        place = twins.join("key", FakeTurn(0), work)
+        company = place.company
+        loop.call_later(1, lambda: waited.append(company.queued_s(since, loop.time())))
+        await place.result()
+        return after_s, company.queued_s(since, loop.time())
+
+    waited: list[float] = []
+    loop.call_later(10, holder.withdraw)
+    async with asyncio.TaskGroup() as group:
+        members = [group.create_task(member(after_s)) for after_s in (0, 4, 12)]
+    assert [task.result() for task in members] == [(0, 10), (4, 6), (12, 0)]
+    assert waited == [1, 1, 0]
+    assert_free(stage)
