@@ -15,8 +15,6 @@ from runtime.child import ChildProcess
 from runtime.supervisor import Supervisor
 from upstream.simulator import Behaviour, create_simulator
 
-DEFAULT_PORT = 8485
-
 
 def simulate(behaviour: Behaviour, sock: socket.socket) -> None:
     """Serve until a signal ends it."""

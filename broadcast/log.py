@@ -84,10 +84,6 @@ class Log(Generic[E]):
         """The cursor of a reader that has seen everything up to `seq` (0 ≤ seq ≤ self.seq)."""
         return 0 if seq == 0 else self._content_at[seq - 1] + 1
 
-    def seq_before(self, index: int) -> int:
-        """The sequence number that a reader at cursor `index` has reached."""
-        return bisect_left(self._content_at, index)
-
     def encoded(self, form: Form[E]) -> list[bytes]:
         """All events in one wire form, index for index. Shared by all readers: never to be changed."""
         lines = self._forms.get(form)

@@ -51,7 +51,6 @@ def test_a_cursor_and_its_number_name_the_same_place(contents: list[bool]) -> No
     carrying = [index for index, content in enumerate(contents) if content]
     for seq in range(log.seq + 1):
         index = log.index_after(seq)
-        assert log.seq_before(index) == seq
         assert [event for event in log.events[index:] if event.content] == [
             log.events[at] for at in carrying[seq:]
         ]
