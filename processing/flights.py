@@ -31,14 +31,12 @@ class Flights(Generic[F]):
 
     def claim(self, key: str, flight: F) -> None:
         """Lead `key`. A flight that cannot be joined any more is replaced."""
-        self._landed.pop(key, None)
         self._flights[key] = flight
 
     def leave(self, key: str, flight: F) -> None:
         """Its answer failed: nobody may find it, from now on."""
         if self._flights.get(key) is flight:
             del self._flights[key]
-            self._landed.pop(key, None)
 
     def land(self, key: str, flight: F) -> None:
         """Its answer is in the cache: the flight leaves as soon as nobody can have missed both.

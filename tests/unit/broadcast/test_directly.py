@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from broadcast.lifecycle import Phase
 from broadcast.outcome import Outcome
 from chatbot.via import NATIVE
 from processing.account import account_of, preface
@@ -158,7 +159,7 @@ async def test_a_deserted_one_is_begun_again_for_the_next_reader() -> None:
             await until(lambda: step.open)
             first.cancel()
         await settle()
-        assert (step.open, pipe.status(record)) == (0, "ready")
+        assert (step.open, record.broadcast.phase) == (0, Phase.IDLE)
         assert (await pipe.read(record)).text == "It rains."
         assert step.made[0].opened == 2
 
