@@ -22,7 +22,7 @@ from broadcast.log import Log
 from broadcast.outcome import Outcome
 from broadcast.outlook import Outlook
 from broadcast.rest import Rest
-from broadcast.sealing import Sealing
+from broadcast.sealing import Sealing, aged
 from processing.flights import Flights
 from processing.preparer import Direct, Preparer, Prompt
 from runtime.errors import GatewayError, PrepareTimeout
@@ -221,7 +221,7 @@ class BroadcastManager:
         if broadcast.key is not None and broadcast.phase is not Phase.SEALED:
             self._flights.leave(broadcast.key, broadcast)
         if broadcast.phase is Phase.SEALED:
-            self._seal(broadcast, prompt)
+            self._seal(broadcast, aged(prompt, broadcast))
         else:
             self._stop_work(broadcast)
             self._tell_elsewhere(broadcast)

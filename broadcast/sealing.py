@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from dataclasses import replace
 
+from broadcast.broadcast import Broadcast
+from broadcast.lifecycle import Phase
 from broadcast.log import Log
 from cache.answer import SealedAnswer
 from cache.fastlane import FastLane
+from processing.preparer import Prompt
 from runtime.errors import GatewayError
 from upstream.chunk import Chunk, parse_chunk
 from upstream.fold import completion
@@ -61,6 +66,14 @@ class Sealing:
             completion_tokens=_count(usage.get("completion_tokens")),
             made_s=log.made_s,
         )
+
+
+def aged(prompt: Prompt, broadcast: Broadcast[Chunk]) -> Prompt:
+    """What preparation has found holds from then on, and not from the end of an answer that took its time."""
+    prepared_at = broadcast.entered_at.get(Phase.IDLE)
+    if prompt.ttl_s is None or prepared_at is None:
+        return prompt
+    return replace(prompt, ttl_s=prompt.ttl_s - (asyncio.get_running_loop().time() - prepared_at))
 
 
 def log_of(answer: SealedAnswer) -> Log[Chunk] | None:

@@ -11,6 +11,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+import msgspec
+
 from processing.caller import Caller
 from processing.calls import Reply
 from processing.preparer import Turn
@@ -21,7 +23,7 @@ from processing.tools.tool import Tool
 from processing.tools.toolbox import At, Toolbox
 
 #: What a request may say of its answer's form, which its calls of tools do not have.
-_OF_THE_ANSWER: Final = frozenset({"n", "response_format", "stop", "logprobs", "top_logprobs", "tool_choice"})
+OF_THE_ANSWER: Final = frozenset({"n", "response_format", "stop", "logprobs", "top_logprobs", "tool_choice"})
 
 
 class Calls(Protocol):
@@ -45,6 +47,7 @@ class Talk:
     pending: Mapping[str, Any] = field(default_factory=dict)
     rounds: int = 0
     used: dict[str, Tool] = field(default_factory=dict)
+    usages: list[dict[str, Any]] = field(default_factory=list)  #: of each call of the model that told
     results: list[Result] = field(default_factory=list)
 
     @property
@@ -94,10 +97,11 @@ class Rounds:
         """
         talk = Talk(list(body["messages"]))
         offered = [tool.offered for tool in tools]
-        asked = {name: value for name, value in body.items() if name not in _OF_THE_ANSWER}
+        asked = {name: value for name, value in body.items() if name not in OF_THE_ANSWER}
         while talk.rounds < self._limit:
             body = {**asked, "messages": talk.messages, "tools": offered}
             reply = await self._calls.ask(turn, body, caller.scope)
+            talk.usages += [reply.usage] if reply.usage else []
             calls = calls_of(reply.message)
             if not calls:
                 talk.reply = reply
@@ -115,7 +119,7 @@ class Rounds:
         self, turn: Turn, body: Mapping[str, Any], names: Collection[str], caller: Caller
     ) -> tuple[Reply, Talk]:
         """An answer with tools: what a step of a workflow asks for. The answer of the last round, or one
-        more call.
+        more call; its `usage` is that of all calls.
 
         `turn.admission` is set for calls of the model alone: who counts them there counts no tool.
         """
@@ -123,7 +127,8 @@ class Rounds:
         talk = await self.run(turn, body, tools, caller, follow=False)
         if talk.reply is None:
             talk.reply = await self._calls.ask(turn, {**body, "messages": talk.messages}, caller.scope)
-        return talk.reply, talk
+            talk.usages += [talk.reply.usage] if talk.reply.usage else []
+        return msgspec.structs.replace(talk.reply, usage=_sum(talk.usages)), talk
 
     async def _round(
         self, turn: Turn, calls: Sequence[Call], tools: Sequence[Tool], caller: Caller, *, follow: bool
@@ -131,6 +136,13 @@ class Rounds:
         places = Places()
         with places.stand_in(turn) if follow else nullcontext():
             return await self.toolbox.run(calls, tools, caller, At(turn, places))
+
+
+def _sum(usages: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Of what models say, who may say anything: what is no number counts as nothing."""
+    names = ("prompt_tokens", "completion_tokens")
+    told = {name: [used.get(name) for used in usages] for name in names}
+    return {name: sum(n for n in said if type(n) is int) for name, said in told.items()} if usages else None
 
 
 def _alone(calls: Sequence[Call], tools: Sequence[Tool]) -> Tool | None:

@@ -8,12 +8,16 @@ from typing import Any, Final
 
 from processing.account import preface
 from processing.caller import Caller
+from processing.calls import Reply
 from processing.preparer import Prompt, with_messages
+from processing.ready import Ready, chunks
 from processing.tools.direct import DirectAnswer
 from processing.tools.results import Result, Status
-from processing.tools.rounds import Rounds, Talk
+from processing.tools.rounds import OF_THE_ANSWER, Rounds, Talk
 from processing.workflows.naming import asked_for
 
+#: How an answer ends; cut by the request's own limit, it would be cut again.
+_WHOLE: Final = ("stop", "length")
 #: A request that has any of these brings tools of its own, which its client runs.
 _CLIENTS_OWN: Final = ("tools", "tool_choice", "functions", "function_call")
 
@@ -33,21 +37,25 @@ class ToolStep:
         return asked_for(body) is None and all(body.get(name) is None for name in _CLIENTS_OWN)
 
     async def run(self, prompt: Prompt) -> Prompt:
-        """The same prompt if no tool was chosen; else one with the calls and their results."""
+        """The same prompt if there is no tool for its caller; else one with the calls and their results.
+
+        What the model says when it chooses no more tools is the answer: it is not asked for it again.
+        """
         caller = self._who(prompt)
         tools = self._rounds.toolbox.for_caller(caller)
         if not tools:
             return prompt
         talk = await self._rounds.run(prompt.turn, prompt.body, tools, caller, direct=True)
-        if not talk.rounds and talk.alone is None:
-            return prompt
         prepared = bounded(with_messages(prompt, list(talk.messages)), [talk], self._cache_ttl_s)
-        return told(prepared, [talk]) if talk.alone is None else self._direct(prepared, talk, caller)
+        if talk.alone is not None:
+            return self._direct(prepared, talk, caller)
+        prepared = told(prepared, [talk]) if talk.rounds else prompt
+        return prepared if talk.reply is None else _answered(prepared, talk.reply)
 
     def _direct(self, prompt: Prompt, talk: Talk, caller: Caller) -> Prompt:
         assert talk.alone is not None
         tool, call = talk.alone
-        answered = told(prompt, [talk])
+        answered = told(prompt, [talk], {"tool": tool.name, "status": "streams"})
         failed = Result(tool.name, Status.FAILED, note=f"{tool.name} failed: it gave no answer")
         talk.add(talk.pending, [call], [failed])
         otherwise = told(replace(with_messages(prompt, talk.messages), store=False), [talk])
@@ -55,9 +63,21 @@ class ToolStep:
         return replace(answered, direct=direct)
 
 
-def told(prompt: Prompt, talks: Iterable[Talk]) -> Prompt:
-    """With an account of what ran, in the order in which it was asked for."""
-    account = {"tools": [result.summary() for talk in talks for result in talk.results]}
+def _answered(prompt: Prompt, reply: Reply) -> Prompt:
+    """With the reply as its answer, if it is one, and of the form that was asked for."""
+    form = {name for name in OF_THE_ANSWER if prompt.body.get(name) is not None}
+    if prompt.body.get("n") == 1:
+        form.discard("n")
+    if form or not reply.text.strip() or reply.finish_reason not in _WHOLE:
+        return prompt
+    message = {"role": "assistant"} | {name: value for name, value in reply.message.items() if value}
+    answer = chunks(prompt.body.get("model"), [message], reply.finish_reason, reply.usage)
+    return replace(prompt, direct=Ready(answer, prompt))
+
+
+def told(prompt: Prompt, talks: Iterable[Talk], *last: Mapping[str, Any]) -> Prompt:
+    """With an account of what ran, in the order in which it was asked for, and of the `last` that is to."""
+    account = {"tools": [*(result.summary() for talk in talks for result in talk.results), *last]}
     return replace(prompt, preface=(*prompt.preface, preface(prompt.body.get("model"), account)))
 
 

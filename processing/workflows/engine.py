@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,11 +25,22 @@ from runtime.errors import GatewayError, PrepareFailed
 
 @dataclass(frozen=True)
 class Scene:
-    """What a run and all that it nests share. `show` is told `workflow/<step>` when a step starts."""
+    """What a run and all that it nests share. `show` is told `workflow/<step>` when a step starts, `over`
+    when it ends.
+    """
 
     asking: Asking
     library: Mapping[str, Workflow]
     show: Callable[[str], None] = field(default=lambda step: None)
+    over: Callable[[str], None] = field(default=lambda step: None)
+
+    @contextmanager
+    def under_way(self, step: str) -> Iterator[None]:
+        self.show(step)
+        try:
+            yield
+        finally:
+            self.over(step)
 
 
 @dataclass(frozen=True)
@@ -137,10 +149,10 @@ class Run:
     async def _perform(self, node: Node, record: StepRecord) -> None:
         """Leaves `record` done or failed."""
         record.status = "running"
-        self._scene.show(f"{self._path}/{node.name}")
         try:
-            asked = messages(node, self._values(node))
-            text = await (self._nested if node.step.workflow else self._called)(node, asked, record)
+            with self._scene.under_way(f"{self._path}/{node.name}"):
+                asked = messages(node, self._values(node))
+                text = await (self._nested if node.step.workflow else self._called)(node, asked, record)
         except TemplateFailed as failed:
             text, record.why = None, f"template: {failed}"
         if text is None:
@@ -163,8 +175,8 @@ class Run:
                 return prepared.text
             last, body = prepared.record, prepared.body
             last.status = "running"
-            self._scene.show(f"{self._path}/{node.name}/{last.name}")
-            text = await self._scene.asking.answer(prepared.step, body["model"], body["messages"], last)
+            with self._scene.under_way(f"{self._path}/{node.name}/{last.name}"):
+                text = await self._scene.asking.answer(prepared.step, body["model"], body["messages"], last)
         except TooManyCalls:
             raise
         except GatewayError as error:

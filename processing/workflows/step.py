@@ -11,8 +11,9 @@ from processing.account import preface
 from processing.caller import Caller
 from processing.calls import Reply
 from processing.preparer import Prompt, Turn
+from processing.ready import Ready
 from processing.workflows.asking import Asking, Calls, Tools
-from processing.workflows.direct import Ready, chunks
+from processing.workflows.direct import chunks
 from processing.workflows.engine import Prepared, Run, Scene
 from processing.workflows.graph import Workflow
 from processing.workflows.naming import PREFIX, asked_for
@@ -43,7 +44,8 @@ class NoTools:
 class WorkflowStep:
     """`who` says for whom a prompt is prepared, `tools` gives each run its own.
 
-    `show(turn, where)` hears of each step that starts, `told(turn, record)` of each run, when it is over.
+    `show(turn, where)` hears of each step that starts, `over(turn, where)` of its end, `told(turn, record)`
+    of each run, when it is over.
     """
 
     name = "workflow"
@@ -56,6 +58,7 @@ class WorkflowStep:
         tools: Callable[[Caller], Bound] = lambda caller: NoTools(),
         *,
         show: Callable[[Turn, str], None] = lambda turn, where: None,
+        over: Callable[[Turn, str], None] = lambda turn, where: None,
         told: Callable[[Turn, Record], None] = lambda turn, record: None,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
@@ -64,6 +67,7 @@ class WorkflowStep:
         self._who = who
         self._tools = tools
         self._show = show
+        self._over = over
         self._told = told
         self._uniform = uniform
 
@@ -86,6 +90,7 @@ class WorkflowStep:
                 Asking(self._calls, tools, fan, caller.scope, self._uniform),
                 self._workflows,
                 lambda where: self._show(prompt.turn, where),
+                lambda where: self._over(prompt.turn, where),
             )
             run = Run(workflow, Asked(prompt.body["messages"], prompt.body), scene)
             try:

@@ -181,3 +181,26 @@ async def test_a_failed_one_is_not_tried_again_for_the_next_reader() -> None:
         pipe.let_go()
         assert (await pipe.read(record)).text == "1: answer to q"
         assert step.made[0].opened == 1
+
+
+@virtual
+async def test_what_preparation_found_holds_from_then_on() -> None:
+    """Row 12: a reading that holds for 60 s is not told for 90 because its answer took 30 to be streamed."""
+
+    class Bounding(Directing):
+        async def run(self, prompt: Prompt) -> Prompt:
+            return replace(prompt, ttl_s=60.0)
+
+    async with directed(Bounding()) as pipe:
+        pipe.model.by_hand.add("q")
+        record = await pipe.ask("q", NATIVE)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(pipe.read(record))
+            call = await pipe.model.call("q")
+            await asyncio.sleep(30)
+            call.say("It rains.")
+            call.complete()
+        await settle()
+        again = await pipe.ask("q")
+        assert again.role == "cached"
+        assert again.hit_ttl_s == pytest.approx(30, abs=1)

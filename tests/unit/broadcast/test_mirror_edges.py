@@ -260,7 +260,7 @@ async def test_a_beat_that_finds_it_forgotten_is_no_progress() -> None:
 
 @virtual
 async def test_progress_that_no_hint_told_is_told_to_the_beat() -> None:
-    """Two beats of it and the inbox is made anew; a pull that is under way came from a hint, so it is none."""
+    """Two beats of it and the inbox is made anew; a pull that is under way came from a hint: no progress."""
     scene = MirrorScene()
     scene.mirror.saw(view())
     assert scene.mirror.beaten(pulse(events=1)) is True

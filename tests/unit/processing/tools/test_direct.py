@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from processing.account import account_of
 from processing.preparer import DirectFailed, Prompt
 from processing.tools import Tool, tool
 from processing.tools.direct import DirectAnswer
@@ -67,6 +68,7 @@ async def test_a_tool_that_is_called_alone_gives_the_answer_itself() -> None:
     assert isinstance(prepared.direct, DirectAnswer)
     assert speaker.played.begun == 0
     assert (prepared.store, prepared.ttl_s) == (True, 60)
+    assert account_of(prepared.preface) == {"tools": [{"tool": "speak", "status": "streams"}]}
     assert await read(direct_in(prepared)) == (["", "It ", "rains.", ""], "stop")
     assert (speaker.played.begun, speaker.played.cleaned) == (1, 1)
 
@@ -77,7 +79,7 @@ async def test_with_company_it_is_a_tool_like_any_other() -> None:
     speaker, played = Speaker("It ", "rains."), Played()
     scene = Scene(chosen(("speak", {}), ("sleep", {})), tools=(speaker.tool, played.sleeper()))
     prepared = await scene.run()
-    assert prepared.direct is None
+    assert not isinstance(prepared.direct, DirectAnswer)
     assert prepared.body["messages"][2:] == [result("call-0", "It rains."), result("call-1", "done")]
 
 

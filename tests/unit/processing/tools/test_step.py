@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from admission import Stage
@@ -21,11 +22,12 @@ QUESTION = {"role": "user", "content": "q"}
 
 
 @virtual
-async def test_a_model_that_needs_no_tool_leaves_the_prompt_as_it_is() -> None:
-    """The answer is streamed by the usual way, from what the request said."""
+async def test_a_model_is_offered_the_tools_beside_what_the_request_said() -> None:
+    """And a reply without one leaves the prompt as it is."""
     scene = Scene(said("no need"), tools=(Played().sleeper(),))
     asked = prompt()
-    assert await scene.step.run(asked) is asked
+    prepared = await scene.step.run(asked)
+    assert replace(prepared, direct=None) == asked
     assert len(scene.model.bodies) == 1
     assert [each["function"]["name"] for each in scene.model.bodies[0]["tools"]] == ["sleep"]
     assert scene.model.bodies[0]["temperature"] == 0.5
@@ -242,3 +244,22 @@ async def test_when_the_rounds_of_a_workflows_step_are_over_it_is_asked_for_its_
     reply, _ = await scene.rounds.ask(FakeTurn(0), prompt().body, ["sleep"], ANN)
     assert reply.text == "so it is"
     assert "tools" not in scene.model.bodies[1]
+
+
+@virtual
+async def test_an_answer_with_tools_costs_what_all_its_calls_cost() -> None:
+    """A step's record says what it cost: the calls that chose tools are paid for like the last one."""
+    played = Played()
+    choosing = msgspec.structs.replace(
+        chosen(("sleep", {})), usage={"prompt_tokens": 5, "completion_tokens": 2}
+    )
+    nonsense = msgspec.structs.replace(choosing, usage={"prompt_tokens": "many", "completion_tokens": 1})
+    last = msgspec.structs.replace(said("done"), usage={"prompt_tokens": 9, "completion_tokens": 4})
+    for limit in (2, 3):  # the answer of the last round, and one more call
+        scene = Scene(choosing, nonsense, last, tools=(played.sleeper(),), limit=limit)
+        reply, _ = await scene.rounds.ask(FakeTurn(0), prompt().body, ["sleep"], ANN)
+        assert reply.text == "done"
+        assert reply.usage == {"prompt_tokens": 14, "completion_tokens": 7}
+    scene = Scene(said("silent"), tools=(played.sleeper(),))
+    reply, _ = await scene.rounds.ask(FakeTurn(0), prompt().body, ["sleep"], ANN)
+    assert reply.usage is None, "a model that tells nothing has told nothing"

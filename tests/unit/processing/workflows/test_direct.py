@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from processing.workflows.direct import Ready, chunks
+from processing.ready import Ready
+from processing.workflows.direct import chunks
 from processing.workflows.record import Cost, Record, StepRecord
 from tests.fakes.turn import FakeTurn, prompt
 from tests.virtual_time import virtual

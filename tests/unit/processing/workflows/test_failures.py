@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from processing.workflows.direct import Ready
+from processing.ready import Ready
 from runtime.errors import NotFound, PrepareFailed, UpstreamBadResponse, UpstreamError
 from tests.fakes.workflows import Flows, last_text
 from tests.virtual_time import virtual

@@ -11,7 +11,7 @@ from processing.files.problems import BadFile
 from processing.workflows.loading import read, read_folder
 from tests.fakes.workflows import workflows
 
-EXAMPLES = Path(__file__).parents[4] / "examples"
+EXAMPLES = Path(__file__).parents[4] / "examples/review"
 
 
 def problems(*files: str, model: str | None = "m") -> list[str]:
@@ -77,6 +77,7 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
     [
         ("a: [", "1.yaml:1: not YAML: expected the node content"),
         ("name: x\n  y: z", "1.yaml:2: not YAML: mapping values are not allowed here"),
+        ("name: x\nsteps: [{prompt: {{ question }}}]", "1.yaml:2: not YAML: found unhashable key; a text"),
         ("", "1.yaml:1: not YAML: the file is empty"),
         ("- a", "1.yaml:1: the file must be a mapping"),
         ("name: x\nsteps: []\nwhen: 2020-99-99", "1.yaml:1: not YAML that can be read"),

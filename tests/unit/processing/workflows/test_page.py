@@ -20,10 +20,14 @@ def rows(heading: str) -> list[str]:
     return re.findall(r"^\| `([\w.]+)` \|", part, re.MULTILINE)
 
 
-def fenced(kind: str) -> str:
-    found = re.search(rf"^```{kind}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    assert found is not None
-    return found.group(1)
+def fenced(kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def typed() -> str:
+    """The file that the page's own commands write."""
+    [text] = re.findall(r"brief\.yaml <<'END'\n(.*?)^END$", PAGE, re.MULTILINE | re.DOTALL)
+    return str(text)
 
 
 def test_the_fields_are_those_of_the_files() -> None:
@@ -42,15 +46,16 @@ def test_the_filters_are_those_of_the_sandbox() -> None:
     assert set(re.findall(r"`(\w+)`", listed)) == set(_FILTERS) - {"d"}
 
 
-def test_the_example_is_a_workflow() -> None:
-    """Who copies it has one."""
-    assert [node.name for node in read({"x.yaml": fenced("yaml").encode()})["brief"].graph.nodes] == [
-        "for",
-        "against",
-        "weighed",
-    ]
+def test_the_examples_are_workflows() -> None:
+    """Who copies one has one: all in a folder, of every pattern there is, without a word of complaint."""
+    texts = [typed(), *fenced("yaml")]
+    workflows = read({f"{n}.yaml": text.encode() for n, text in enumerate(texts)}, model="any")
+    assert len(workflows) == len(texts)
+    assert {workflow.pattern for workflow in workflows.values()} == set(FILES)
+    assert [node.name for node in workflows["brief"].graph.nodes] == ["for", "against", "weighed"]
 
 
 def test_the_chart_is_the_one_of_the_example() -> None:
     """As it would be drawn today."""
-    assert fenced("mermaid").strip() == mermaid(read_folder(ROOT / "examples", model="gpt-4o")["review"])
+    [chart] = fenced("mermaid")
+    assert chart.strip() == mermaid(read_folder(ROOT / "examples/review", model="gpt-4o")["review"])

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from processing.workflows.direct import Ready
+from processing.ready import Ready
 from processing.workflows.graph import Graph
 from processing.workflows.replies import NOT_PUBLISHED, NOT_UNDERSTOOD
 from runtime.errors import UpstreamError
