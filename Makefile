@@ -15,10 +15,16 @@ ARGS ?=
 SYSTEM ?= tests/system
 BENCHES ?= $(filter-out bench/soak.py,$(wildcard bench/[a-z]*.py))
 
-.PHONY: run test test-system test-cluster test-clients test-ops test-storms prove soak mutate check format lock bench clean
+.PHONY: run example-review example-chatbot test test-system test-cluster test-clients test-ops test-storms prove soak mutate check format lock bench clean
 
 run: $(VENV)/.run ## Serve on 127.0.0.1:8484
 	@exec $(BIN)/refrain serve $(ARGS) # exec: a signal must reach the server, not a shell around it
+
+example-review: $(VENV)/.run ## Serve examples/review: three reviewers, one verdict
+	@PATH="$(CURDIR)/$(BIN):$$PATH" exec examples/review/run
+
+example-chatbot: $(VENV)/.run ## Serve examples/chatbot: a chatbot with three tools
+	@PATH="$(CURDIR)/$(BIN):$$PATH" exec examples/chatbot/run
 
 test: $(VENV)/.dev ## Unit, contract, integration and architecture tests
 	@$(BIN)/python -m pytest tests --ignore=tests/system --ignore=tests/cluster \

@@ -78,7 +78,7 @@ def _file_tools(
     except BadFile as bad:
         problems += [f"REFRAIN_TOOLS_FILE: {problem}" for problem in bad.problems]
     except (OSError, UnicodeDecodeError) as error:
-        problems.append(f"REFRAIN_TOOLS_FILE cannot be read: {_why(error)}.")
+        problems.append(f"REFRAIN_TOOLS_FILE cannot be read ({path}): {_why(error)}.")
     return []
 
 
@@ -90,7 +90,7 @@ def _workflows(settings: Settings, tools: list[str], problems: list[str]) -> dic
     except BadFile as bad:
         problems += [f"REFRAIN_WORKFLOWS: {problem}" for problem in bad.problems]
     except OSError as error:
-        problems.append(f"REFRAIN_WORKFLOWS cannot be read: {_why(error)}.")
+        problems.append(f"REFRAIN_WORKFLOWS cannot be read ({settings.workflows}): {_why(error)}.")
     return {}
 
 

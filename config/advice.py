@@ -35,12 +35,14 @@ def _pools(s: Settings) -> Iterator[str]:
                 f"{name} ({size}) is more than REFRAIN_MAX_PENDING ({s.max_pending}): requests will be"
                 " refused while slots are free."
             )
-    if s.prepare_model and s.max_concurrent_llm_calls < s.max_concurrent_leaders:
+    inner = ("prepare_model", "tools", "tools_file", "workflows")
+    asking = next((f"REFRAIN_{name.upper()}" for name in inner if getattr(s, name)), None)
+    if asking and s.max_concurrent_llm_calls < s.max_concurrent_leaders:
         yield (
-            "REFRAIN_PREPARE_MODEL is set and REFRAIN_MAX_CONCURRENT_LLM_CALLS"
+            f"{asking} is set and REFRAIN_MAX_CONCURRENT_LLM_CALLS"
             f" ({s.max_concurrent_llm_calls}) is less than REFRAIN_MAX_CONCURRENT_LEADERS"
             f" ({s.max_concurrent_leaders}): leaders will hold their slots while they wait for each other's"
-            " planning calls."
+            " calls of the model."
         )
 
 

@@ -32,6 +32,13 @@ def preface(model: str | None, account: Mapping[str, Any]) -> Chunk:
     return parse_chunk(msgspec.json.encode(head))
 
 
+def beside(prefaces: Sequence[Chunk], first: Chunk) -> list[Chunk]:
+    """The same with the identity of the answer that they precede: a stream has one `id`."""
+    head = msgspec.json.decode(first.raw)
+    named = {name: head[name] for name in ("id", "created") if head.get(name)}
+    return [parse_chunk(msgspec.json.encode(msgspec.json.decode(each.raw) | named)) for each in prefaces]
+
+
 def account_of(chunks: Sequence[Chunk]) -> dict[str, Any]:
     """What all prefaces of an answer say, `{}` if it has none: `tools`, `workflow`."""
     found: dict[str, Any] = {}

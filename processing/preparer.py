@@ -44,7 +44,8 @@ class Prompt:
     """What goes upstream: `body` as the model gets it, and what preparation decided about caching.
 
     `ttl_s` None means the configured one; `turn` is whoever it is prepared for, `tenant` whose key it came
-    with. `preface` are chunks of our own before the model's: what the preparation has to say of itself.
+    with, `asked` what the client's own body was, if that is another. `preface` are chunks of our own before
+    the model's: what the preparation has to say of itself.
     """
 
     body: dict[str, Any]
@@ -52,8 +53,14 @@ class Prompt:
     store: bool = True
     ttl_s: float | None = None
     tenant: str = ""
+    asked: dict[str, Any] | None = None
     preface: tuple[Chunk, ...] = ()
     direct: Direct | None = None
+
+    @property
+    def question(self) -> dict[str, Any]:
+        """What the client has asked: whoever has to prepare it again begins with that."""
+        return self.body if self.asked is None else self.asked
 
 
 class Step(Protocol):
@@ -82,11 +89,12 @@ class Preparer:
 
     async def prepare(self, prompt: Prompt, on_step: Callable[[str], None]) -> Prompt:
         """A step is asked when its turn comes: the one before may have changed the request."""
+        question = prompt.body
         for step in self._steps:
             if step.applies(prompt.body):
                 on_step(step.name)
                 prompt = await step.run(prompt)
-        return prompt
+        return prompt if prompt.body is question else replace(prompt, asked=question)
 
 
 def with_messages(prompt: Prompt, messages: list[Any], model: str | None = None) -> Prompt:

@@ -4,8 +4,9 @@
     result = await place.result()
 
 The work runs in a task of its own, so a member that is cancelled leaves it to the others. The last one that
-leaves cancels it, and waits until it has cleaned up. A failure is shared like a result. Whoever asks after
-the end, or after the last has left, begins anew.
+leaves cancels it, and waits until it has cleaned up, or for `STUBBORN_S`: work that swallows its cancel keeps
+what it holds, and nothing of those who left. A failure is shared like a result. Whoever asks after the end,
+or after the last has left, begins anew.
 
 The work has the best turn of its members: its order is the smallest of theirs, and its place in a queue
 follows when somebody better joins, or when the turn of a member changes.
@@ -14,8 +15,9 @@ follows when somebody better joins, or when the turn of a member changes.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Hashable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from admission import Admission
 from admission.stage import Ticket
@@ -23,6 +25,10 @@ from runtime.errors import Draining
 
 T = TypeVar("T")
 Spawn = Callable[[str, Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+#: A flight that waited for ever for somebody's tool would keep its leaders permit for ever.
+STUBBORN_S: Final = 5.0
+
+log = logging.getLogger("refrain.twins")
 
 
 class Waiting(Protocol):
@@ -179,7 +185,9 @@ class Place(Generic[T]):
         if work.leave(self._future):
             self._forget()  # a newcomer must not join what is being cancelled
             work.task.cancel()
-            await asyncio.wait({work.task})
+            _, stubborn = await asyncio.wait({work.task}, timeout=STUBBORN_S)
+            if stubborn:
+                log.error("work goes on after its cancel", extra={"task": work.task.get_name()})
 
 
 class Twins(Generic[T]):

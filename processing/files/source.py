@@ -28,7 +28,7 @@ class Source:
             self._root, self.value = _read(text)
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
-            raise BadFile([self.problem(line, f"not YAML: {error.problem}")]) from None
+            raise BadFile([self.problem(line, f"not YAML: {_said(error)}")]) from None
         except yaml.YAMLError as error:
             raise BadFile([self.problem(1, f"not YAML: {error}")]) from None
         except (RecursionError, ValueError):
@@ -83,6 +83,12 @@ class Source:
                 if key.value in keys:
                     yield self.problem(key.start_mark.line + 1, f"the key {key.value!r} is here twice")
                 keys.add(key.value)
+
+
+def _said(error: yaml.MarkedYAMLError) -> str:
+    """A text that begins with {{ is the commonest mistake, and YAML's words for it tell nobody."""
+    hint = "; a text that begins with { needs quotes" if error.problem == "found unhashable key" else ""
+    return f"{error.problem}{hint}"
 
 
 def _read(text: str) -> tuple[yaml.Node, Any]:

@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -26,6 +26,9 @@ from processing.tools.toolbox import Toolbox
 from processing.twins import Company
 from runtime.errors import StreamTimeout, UpstreamTruncated
 from upstream.chunk import Chunk, parse_chunk
+
+#: No model was asked.
+NOTHING: Final = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 
 
 class DirectAnswer:
@@ -114,7 +117,8 @@ class _Answer:
             if piece:
                 yield [_chunk(top, {"content": piece})]
         self.complete = True
-        yield [_chunk(top, {}, "stop")]
+        spent = parse_chunk(msgspec.json.encode({**top, "choices": [], "usage": NOTHING}))
+        yield [_chunk(top, {}, "stop"), spent]
 
     async def _piece(self) -> str | None:
         try:

@@ -14,6 +14,7 @@ from processing.tools.tool import MAX_ARGUMENTS, Arguments, ArgumentsRefused, Ki
 
 #: So many faults are told: the model mends one call, it does not read a report.
 _FAULTS: Final = 3
+_UNKNOWN: Final = "extra_forbidden"
 _BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -33,9 +34,22 @@ def tool(
         kind=_kind(function),
         function=function,
         reader=FunctionReader(fields),
-        options=Options(**options),
+        options=_options(name, options),
         caller_as=caller_as,
     )
+
+
+def _options(name: str, given: dict[str, Any]) -> Options:
+    """In words for whoever wrote the call: which tool, which option, what is wrong."""
+    try:
+        return Options(**given)
+    except ValidationError as error:
+        faults = error.errors(include_url=False)
+    unknown = [f"there is no option {fault['loc'][0]!r}" for fault in faults if fault["type"] == _UNKNOWN]
+    others = [
+        ": ".join([*map(str, fault["loc"]), fault["msg"]]) for fault in faults if fault["type"] != _UNKNOWN
+    ]
+    raise ValueError(f"the tool {name!r}: {'; '.join(unknown + others)}")
 
 
 class FunctionReader:

@@ -34,9 +34,8 @@ class Options(BaseModel):
     def _consistent(self) -> Self:
         bound = self.time_bound is not None or self.user_bound
         if not (self.cacheable or bound or self.stateful):
-            raise _wrong(
-                "cacheable", "say what its use does to the cache: cacheable, time_bound or user_bound"
-            )
+            kinds = "cacheable, time_bound or user_bound, or stateful, which is never stored"
+            raise _wrong("cacheable", f"say what its use does to the cache: {kinds}")
         if self.cacheable and (bound or self.stateful):
             raise _wrong("cacheable", "what is time_bound, user_bound or stateful is not cacheable")
         if self.stateful and self.retries:

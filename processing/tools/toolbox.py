@@ -74,9 +74,10 @@ class Toolbox:
         slots: int,
         spawn: Spawn,
         observer: Observer | None = None,
+        on_wait: Callable[[float], None] | None = None,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        self._slots = Stage("tools", slots)
+        self._slots = Stage("tools", slots, on_wait=on_wait)
         self._events = Events(observer or Unobserved())
         self._twins: Twins[Result] = Twins(spawn, "tool")
         self._threads = Threads()
@@ -102,6 +103,11 @@ class Toolbox:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self._executors)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The slots of all tools, and those of each."""
+        return (self._slots, *(executor.limits.slots for executor in self._executors.values()))
 
     @property
     def user_bound(self) -> bool:

@@ -72,6 +72,7 @@ class Asking:
                     text = await self._try(step, body, record.cost)
                 except _Failed as failed:
                     reasons.append(failed.why)
+                    record.final = not failed.again
                     if not failed.again:
                         break
                 else:

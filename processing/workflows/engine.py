@@ -137,7 +137,9 @@ class Run:
             else:
                 self._advance(self._settled(node))
         except Exception as error:  # a bound of the whole run, or a fault of ours
-            record.status, record.why = "failed", getattr(error, "code", "internal_error")
+            spent = isinstance(error, TooManyCalls)
+            record.why = "no calls were left" if spent else getattr(error, "code", "internal_error")
+            record.status = "failed"
             self._stop(error)
 
     def _stop(self, error: Exception) -> None:
@@ -232,6 +234,5 @@ class Run:
         return model
 
     def _failure(self, node: Node, record: StepRecord) -> PrepareFailed:
-        return PrepareFailed(
-            f"The workflow {self._workflow.name!r} stopped at its step {node.name!r}: {record.why}."
-        )
+        what = f"The workflow {self._workflow.name!r} stopped at its step {node.name!r}: {record.why}."
+        return PrepareFailed(what, retryable=not record.final)

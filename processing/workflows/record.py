@@ -48,6 +48,7 @@ class StepRecord:
     model: str | None = None
     fallback: bool = False
     idle: bool = False
+    final: bool = False  #: the same request would fail in the same way
     cost: Cost = field(default_factory=Cost)
     inner: Record | None = None
 

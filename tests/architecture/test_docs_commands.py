@@ -24,8 +24,11 @@ from tests.architecture.tree import ROOT
 RUN_BY = {
     "README.md": "tests/system/test_readme.py",
     "docs/tutorial.md": "tests/system/test_docs_commands.py",
+    "docs/conversations.md": "tests/system/test_docs_commands.py",
     "docs/doctor.md": "tests/system/test_docs_commands.py",
     "docs/simulator.md": "tests/system/test_docs_commands.py",
+    "docs/tools.md": "tests/system/test_docs_commands.py",
+    "docs/workflows.md": "tests/system/test_docs_commands.py",
     "docs/clients.md": "tests/clients/test_recipes.py",
 }
 INTERFACE = (
@@ -50,6 +53,8 @@ CANNOT = {
     ("docs/design/contracts.md", "record, new = await manager.submit("): INTERFACE,
 }
 SHELLS = ("sh", "bash")
+#: What a command calls an argument that is anybody's word.
+NAMES = {"name"}
 _FENCE = re.compile(r"^ *```(\S*)(?: ([^\n]+))?\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 _COMMAND = re.compile(r"(?:^|[|(]|bin/|=\S+ )\s*refrain((?: [\w=.:/\[\]-]+)+)")
 _ADDRESS = re.compile(r"(?:\$R|http://127\.0\.0\.1:8484)(/[\w/.-]*)")
@@ -131,7 +136,8 @@ def test_every_block_is_understood(fence: Fence) -> None:
 
 def subcommands(parser: argparse.ArgumentParser, name: str = "refrain") -> Iterator[tuple[str, set[str]]]:
     """Each command as it is typed, with its flags; those that have commands of their own as well."""
-    yield name, set(parser._option_string_actions)
+    given = {action.dest for action in parser._get_positional_actions()}
+    yield name, {*parser._option_string_actions, *given}
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for word, inner in action.choices.items():
@@ -153,6 +159,9 @@ def unknown(line: str) -> list[str]:
     for words in _COMMAND.findall(line.partition(" #")[0]):
         plain = re.sub(r"[\[\]]", "", words)
         command = "refrain" + re.match(r"(?: [a-z]+)*", plain).group()  # type: ignore[union-attr]
+        parent, _, word = command.rpartition(" ")
+        if word and parent in known and NAMES & known[parent]:
+            command = parent  # its last word is a name of the reader's own
         if command not in known or not set(re.findall(r"--[a-z-]+", plain)) <= known[command]:
             wrong.append(f"refrain{words}")
     return wrong
@@ -186,7 +195,13 @@ def routes() -> list[str]:
 
 @pytest.mark.parametrize(
     "line",
-    ["refrain doctr", "  refrain serve --prot 1", ".venv/bin/refrain cache prge", "x=1 refrain sim --tls"],
+    [
+        "refrain workflow shew brief",
+        "refrain doctr",
+        "  refrain serve --prot 1",
+        ".venv/bin/refrain cache prge",
+        "x=1 refrain sim --tls",
+    ],
 )
 def test_a_command_that_does_not_exist_is_found(line: str) -> None:
     """A search that finds nothing would pass for ever."""
@@ -200,6 +215,7 @@ def test_a_command_that_does_not_exist_is_found(line: str) -> None:
         "refrain serve --workers 4",
         "PORT=1 refrain check",
         "refrain cache purge",
+        "refrain workflow show brief --mermaid",
     ],
 )
 def test_a_command_that_exists_is_left_alone(line: str) -> None:

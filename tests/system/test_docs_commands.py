@@ -12,8 +12,11 @@ from tests.system.typed import Block, Desk, blocks, wrong
 #: Each page whose blocks are run here, and the server that it takes for granted.
 PAGES: dict[str, tuple[str, str] | None] = {
     "docs/tutorial.md": None,
+    "docs/conversations.md": ("gateway", "make run"),
     "docs/doctor.md": ("gateway", "make run"),
     "docs/simulator.md": ("model", "refrain sim --port 8485"),
+    "docs/tools.md": None,
+    "docs/workflows.md": None,
 }
 
 

@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 
 MODEL = "refrain-sim"
+#: As many characters of what a tool said are repeated.
+_HEARD = 160
 
 _SENTENCE: tuple[tuple[str, ...], ...] = (
     (" The", " Every", " One", " Some"),
@@ -36,12 +38,25 @@ def prompt_digest(messages: Sequence[Mapping[str, Any]]) -> str:
 def answer_tokens(messages: Sequence[Mapping[str, Any]], n: int) -> list[str]:
     """The `n` tokens of the answer to this prompt; the answer's text is their concatenation.
 
-    A shorter answer is a prefix of a longer one. The first token is `Simulated answer <digest>:`, the
-    others are words that start with their space (or a sentence's end).
+    A shorter answer is a prefix of a longer one. The first token is `Simulated answer <digest>:`, then one
+    for each tool that has spoken since the last user message, with what it said, shortened. All others are
+    words that start with their space (or a sentence's end).
     """
     digest = prompt_digest(messages)
     words = _words(random.Random(digest))
-    return [f"Simulated answer {digest}:", *(next(words) for _ in range(n - 1))][:n]
+    begin = [f"Simulated answer {digest}:", *_heard(messages)]
+    return [*begin, *(next(words) for _ in range(n - len(begin)))][:n]
+
+
+def _heard(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for message in since_last_user(messages):
+        if message.get("role") == "tool":
+            yield f" The tool said: {_shortened(content_text(message)).rstrip('.')}."
+
+
+def _shortened(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _HEARD else text[: _HEARD - 1] + "…"
 
 
 def _words(chance: random.Random) -> Iterator[str]:
@@ -58,10 +73,21 @@ def prompt_tokens(messages: Sequence[Mapping[str, Any]]) -> int:
 
 def last_user_text(messages: Sequence[Mapping[str, Any]]) -> str:
     """The text of the last message of role `user`, "" if there is none."""
-    for message in reversed(messages):
-        if message.get("role") == "user":
-            return content_text(message)
-    return ""
+    place = _last_user(messages)
+    return "" if place is None else content_text(messages[place])
+
+
+def since_last_user(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """What stands behind the last message of role `user`; everything if there is none."""
+    place = _last_user(messages)
+    return messages if place is None else messages[place + 1 :]
+
+
+def _last_user(messages: Sequence[Mapping[str, Any]]) -> int | None:
+    for place in range(len(messages) - 1, -1, -1):
+        if messages[place].get("role") == "user":
+            return place
+    return None
 
 
 def content_text(message: Mapping[str, Any]) -> str:

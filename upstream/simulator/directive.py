@@ -17,6 +17,7 @@ from upstream.simulator.refusal import Refusal
 _OPENING = "[[sim "
 # No bracket inside, and one way only to match a blank: a prompt full of openings costs linear time.
 _DIRECTIVE = re.compile(r"\[\[sim ([^\[\]]*)\]\]")
+_NAME = re.compile(r"[\w.-]{1,128}", re.ASCII)
 
 Seconds = Annotated[float, Meta(ge=0, le=3600)]
 Rate = Annotated[float, Meta(ge=0, le=1e6)]
@@ -48,6 +49,8 @@ class Directive(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     text: str | None = None
     cut: Positive = 4
     tool: bool = False
+    calls: str | None = None
+    rounds: Count = 1
     reasoning: bool = False
     cumulative: bool = False
     usage_inline: bool = False
@@ -65,13 +68,29 @@ class Directive(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def exact_text(self) -> str | None:
         """The decoded `text`; None without one. Raises `Refusal` (400) if it is not base64url of UTF-8."""
-        if self.text is None:
-            return None
-        padded = self.text + "=" * (-len(self.text) % 4)
-        try:
-            return base64.b64decode(padded, altchars=b"-_", validate=True).decode()
-        except ValueError:
-            raise _invalid("text must be base64url of UTF-8") from None
+        return None if self.text is None else _decoded(self.text, "text")
+
+    def scripted_calls(self) -> list[tuple[str, str]]:
+        """The names and arguments in `calls`. Raises `Refusal` (400) for what is of no such form."""
+        if self.calls is None:
+            return []
+        pairs = [call.partition(":") for call in self.calls.split(",")]
+        if not all(_NAME.fullmatch(name) for name, _, _ in pairs):
+            raise _invalid("calls must be NAME[:BASE64URL], with commas between them")
+        return [(name, _decoded(given, "arguments") if given else "{}") for name, _, given in pairs]
+
+    @property
+    def dictates(self) -> bool:
+        """Whether it says itself what the answer is made of."""
+        return self.tool or self.empty or self.text is not None
+
+
+def _decoded(value: str, what: str) -> str:
+    padded = value + "=" * (-len(value) % 4)
+    try:
+        return base64.b64decode(padded, altchars=b"-_", validate=True).decode()
+    except ValueError:
+        raise _invalid(f"{what} must be base64url of UTF-8") from None
 
 
 _NONE = Directive()
@@ -94,6 +113,11 @@ def parse_directive(text: str) -> Directive:
         return msgspec.convert(pairs, Directive, strict=False)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
+
+
+def without_directives(text: str) -> str:
+    """What is left for a reader."""
+    return _DIRECTIVE.sub(" ", text) if _OPENING in text else text
 
 
 def _invalid(reason: str) -> Refusal:

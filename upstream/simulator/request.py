@@ -35,10 +35,16 @@ class ChatRequest(PrepareRequest, kw_only=True):
     max_completion_tokens: _AtLeastOne | None = None
     n: Annotated[int, Meta(ge=1, le=16)] | None = None
     tools: list[Any] | None = None
+    tool_choice: Any = None
 
     @property
     def model_name(self) -> str:
         return self.model or MODEL
+
+    @property
+    def tools_on_offer(self) -> list[Any]:
+        """Those that may be called."""
+        return [] if self.tool_choice == "none" else self.tools or []
 
     @property
     def include_usage(self) -> bool:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from itertools import chain
 from typing import Any
 
 import msgspec
 
-from upstream.simulator.answers import answer_tokens, prompt_tokens
+from upstream.simulator.answers import answer_tokens, prompt_digest, prompt_tokens
 from upstream.simulator.behaviour import Behaviour
 from upstream.simulator.dice import Roll
 from upstream.simulator.directive import Directive
 from upstream.simulator.request import ChatRequest
 from upstream.simulator.stats import Outcome
+from upstream.simulator.tooling import Chosen, chosen_tools
 
 Delta = dict[str, Any]
 
@@ -66,7 +68,7 @@ def write_script(request: ChatRequest, directive: Directive, behaviour: Behaviou
     return Script(
         deltas=deltas[:place],
         ending=ending,
-        finish_reason="length" if capped else "tool_calls" if directive.tool else "stop",
+        finish_reason="length" if capped else _finish_reason(deltas),
         usage=_usage(request, len(deltas)),
         include_usage=request.include_usage,
         inline_usage=directive.usage_inline,
@@ -85,7 +87,10 @@ def _deltas(request: ChatRequest, directive: Directive, behaviour: Behaviour) ->
     if directive.empty:
         return deltas
     if directive.tool:
-        return deltas + _tool_call(request, directive.cut)
+        return deltas + _call(0, _first_tool(request), request, directive.cut)
+    if chosen := chosen_tools(request, directive):
+        calls = (_call(i, tool, request, directive.cut) for i, tool in enumerate(chosen))
+        return deltas + list(chain.from_iterable(calls))
     if exact is not None:
         pieces = _pieces(exact, directive.cut)
     else:
@@ -95,13 +100,17 @@ def _deltas(request: ChatRequest, directive: Directive, behaviour: Behaviour) ->
     return deltas + [{"content": piece} for piece in pieces]
 
 
-def _tool_call(request: ChatRequest, cut: int) -> list[Delta]:
-    """A call of the first tool on offer, as the wire has it: the head, then its arguments in pieces."""
-    digest, *words = answer_tokens(request.messages, 6)
-    arguments = msgspec.json.encode({"query": digest + "".join(words)}).decode()
-    head = {"name": _tool_name(request.tools), "arguments": ""}
-    first = {"index": 0, "id": f"call_{digest[-13:-1]}", "type": "function", "function": head}
-    pieces = [{"index": 0, "function": {"arguments": piece}} for piece in _pieces(arguments, cut)]
+def _first_tool(request: ChatRequest) -> Chosen:
+    """The first one on offer, asked for words of the answer."""
+    query = "".join(answer_tokens(request.messages, 6))
+    return Chosen(_tool_name(request.tools), msgspec.json.encode({"query": query}).decode())
+
+
+def _call(index: int, tool: Chosen, request: ChatRequest, cut: int) -> list[Delta]:
+    """A call as the wire has it: the head, then its arguments in pieces."""
+    id = f"call_{prompt_digest(request.messages)}" + (f"_{index}" if index else "")
+    first = {"index": index, "id": id, "type": "function", "function": {"name": tool.name, "arguments": ""}}
+    pieces = [{"index": index, "function": {"arguments": piece}} for piece in _pieces(tool.arguments, cut)]
     return [{"tool_calls": [call]} for call in (first, *pieces)]
 
 
@@ -110,6 +119,10 @@ def _tool_name(tools: list[Any] | None) -> str:
         case [{"function": {"name": str(name)}}, *_]:
             return name
     return "simulated_lookup"
+
+
+def _finish_reason(deltas: list[Delta]) -> str:
+    return "tool_calls" if any("tool_calls" in delta for delta in deltas[-1:]) else "stop"
 
 
 def _ending(directive: Directive, behaviour: Behaviour, roll: Roll, length: int) -> tuple[int, Ending]:

@@ -87,14 +87,21 @@ def _message(deltas: Sequence[Delta]) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": _joined(deltas, "content")}
     if reasoning := _joined(deltas, "reasoning_content"):
         message["reasoning_content"] = reasoning
-    if calls := [delta["tool_calls"][0] for delta in deltas if "tool_calls" in delta]:
-        function = {
-            "name": calls[0]["function"]["name"],
-            "arguments": "".join(call["function"]["arguments"] for call in calls),
-        }
+    if calls := _calls(deltas):
         message["content"] = None
-        message["tool_calls"] = [{"id": calls[0]["id"], "type": "function", "function": function}]
+        message["tool_calls"] = calls
     return message
+
+
+def _calls(deltas: Sequence[Delta]) -> list[dict[str, Any]]:
+    """The calls whose heads and arguments the deltas carry, put together again."""
+    calls: list[dict[str, Any]] = []
+    for piece in (piece for delta in deltas for piece in delta.get("tool_calls", ())):
+        if "id" in piece:
+            calls.append({"id": piece["id"], "type": "function", "function": dict(piece["function"])})
+        else:
+            calls[-1]["function"]["arguments"] += piece["function"]["arguments"]
+    return calls
 
 
 def _joined(deltas: Sequence[Delta], field: str) -> str:

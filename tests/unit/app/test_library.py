@@ -74,13 +74,13 @@ def test_what_cannot_be_read_is_said_without_a_trace(folder: Path) -> None:
     """A path that is wrong is the commonest mistake."""
     (folder / "latin.yaml").write_bytes(b"tools: \xe9")
     assert problems(folder, REFRAIN_TOOLS_FILE=str(folder / "none.yaml")) == [
-        "REFRAIN_TOOLS_FILE cannot be read: No such file or directory."
+        "REFRAIN_TOOLS_FILE cannot be read (FOLDER/none.yaml): No such file or directory."
     ]
     assert problems(folder, REFRAIN_TOOLS_FILE=str(folder / "latin.yaml")) == [
-        "REFRAIN_TOOLS_FILE cannot be read: it is not UTF-8."
+        "REFRAIN_TOOLS_FILE cannot be read (FOLDER/latin.yaml): it is not UTF-8."
     ]
     assert problems(folder, REFRAIN_WORKFLOWS=str(folder / "none")) == [
-        "REFRAIN_WORKFLOWS cannot be read: No such file or directory."
+        "REFRAIN_WORKFLOWS cannot be read (FOLDER/none): No such file or directory."
     ]
 
 

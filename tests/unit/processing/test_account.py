@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from app import sse
-from processing.account import account_of, preface
+from processing.account import account_of, beside, preface
 from tests.fakes.model import delta, finish
+from upstream.chunk import parse_chunk
 from upstream.fold import completion
 
 TOOLS = {"tools": [{"tool": "weather", "status": "ok"}]}
@@ -37,3 +38,22 @@ def test_a_whole_answer_has_it_beside_its_choices() -> None:
     answer = msgspec.json.decode(completion([preface("workflow:review", STEPS), delta("x"), *finish()]))
     assert (answer["refrain"], answer["model"]) == (STEPS, "workflow:review")
     assert answer["choices"][0]["message"] == {"role": "assistant", "content": "x"}
+
+
+def test_it_has_an_id_and_a_time_like_any_chunk() -> None:
+    """Clients that are strict refuse a chunk without them; two answers have not one id."""
+    first, second = (msgspec.json.decode(preface("m", TOOLS).raw) for _ in range(2))
+    assert first["id"].startswith("chatcmpl-")
+    assert first["id"] != second["id"]
+    assert isinstance(first["created"], int)
+
+
+def test_a_stream_has_one_id() -> None:
+    """Clients put the chunks of an answer together by it."""
+    first = parse_chunk(b'{"id": "chatcmpl-7", "created": 5, "choices": []}')
+    (ours,) = beside((preface("m", TOOLS),), first)
+    fields = msgspec.json.decode(ours.raw)
+    assert (fields["id"], fields["created"], fields["refrain"]) == ("chatcmpl-7", 5, TOOLS)
+    assert account_of([ours]) == TOOLS
+    (nameless,) = beside((preface("m", TOOLS),), parse_chunk(b'{"choices": []}'))
+    assert msgspec.json.decode(nameless.raw)["id"].startswith("chatcmpl-")

@@ -42,6 +42,7 @@ async def test_steps_run_in_order_and_each_is_announced_before_it_runs() -> None
     prepared = await Preparer([Marking("a"), Marking("b")]).prepare(prompt(), shown.append)
     assert shown == ["a", "b"]
     assert prepared.body["marks"] == "ab"
+    assert prepared.question == prompt().body
 
 
 @virtual

@@ -55,8 +55,8 @@ async def read(answer: DirectAnswer, seen: list[str] | None = None) -> tuple[lis
     reason = None
     async with answer.stream(FakeTurn(0)) as batches:
         async for batch in batches:
-            texts += [chunk.text for chunk in batch]
-            reason = batch[-1].finish_reason
+            texts += [chunk.text for chunk in batch if not chunk.usage_only]
+            reason = next((chunk.finish_reason for chunk in batch if chunk.finish_reason), None)
     return texts, reason
 
 
