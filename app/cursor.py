@@ -41,6 +41,9 @@ def start_of(exchange: Exchange, record: Record) -> Start:
     if record.lost and not reset:
         # What the reader has seen is more than is left; all that it can be told is how it ended.
         return Start(cursor, log.seq)
+    if record.guest and record.alone and epoch == log.epoch and seq > log.seq:
+        # It was read elsewhere, ahead of the process in which it was cancelled or expired.
+        return Start(cursor, log.seq)
     if epoch > log.epoch or (not reset and seq > log.seq):
         raise BadCursor()
     if log.overflowed and not record.alone:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from runtime.errors import GatewayError
+from runtime.errors import ConversationBusy, GatewayError
 
 STATUS: Final[dict[str, int]] = {
     "malformed_request": 400,
@@ -19,11 +19,11 @@ STATUS: Final[dict[str, int]] = {
     "body_timeout": 408,
     "conflict": 409,
     "cancelled": 409,
+    "conversation_busy": 409,
     "history_gone": 410,
     "body_too_large": 413,
     "unsupported_media_type": 415,
     "invalid_request": 422,
-    "not_supported": 422,
     "queue_full": 429,
     "queue_timeout": 429,
     "headers_too_large": 431,
@@ -33,6 +33,7 @@ STATUS: Final[dict[str, int]] = {
     "upstream_bad_response": 502,
     "upstream_error": 502,
     "upstream_truncated": 502,
+    "conversation_unavailable": 503,
     "draining": 503,
     "leader_lost": 503,
     "state_unavailable": 503,
@@ -78,6 +79,8 @@ def headers_of(error: GatewayError) -> list[tuple[bytes, bytes]]:
     """What goes with the status: when to come back, why, and whether it makes sense at all."""
     status = status_of(error)
     headers = []
+    if isinstance(error, ConversationBusy):
+        headers.append((b"x-refrain-reason", error.code.encode()))
     if status in (429, 503):
         headers += [(b"retry-after", b"%d" % _retry_after(error)), (b"x-refrain-reason", error.code.encode())]
     if status == 401:

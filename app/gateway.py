@@ -17,15 +17,17 @@ from starlette.types import ASGIApp
 from admission import Stage
 from app.auth import Auth
 from app.connection import Connections
+from app.conversing import Conversing
 from app.hub import Alone, Hub
 from app.observer import PipelineObserver
 from app.parsing import with_model
+from app.preparation_watch import PreparationWatch
 from app.preparing import Preparing
 from app.pulse import Pulse
 from app.saturation import SaturationWatch
 from app.sharing import Sharing
 from app.telemetry.tracing import Tracing
-from app.telemetry.watched import TracedBroadcasts, TracedClient
+from app.telemetry.watched import TracedBroadcasts, TracedClient, TracedWatch
 from broadcast.answering import Answering
 from broadcast.bounds import Bounds
 from broadcast.broadcast import Broadcast
@@ -101,7 +103,6 @@ class Gateway:
         self.llm_streams = self._llm_stage("llm_streams", s.max_concurrent_llm_streams)
         self.llm_calls = self._llm_stage("llm_calls", s.max_concurrent_llm_calls)
         self.stages = (self.leaders, self.followers, self.llm_streams, self.llm_calls)
-        self.saturation = SaturationWatch(self.stages)
 
         self._redis = RedisConnection(addresses.redis, on_error=self._redis_error)
         self.lane = FastLane(
@@ -126,7 +127,12 @@ class Gateway:
             cumulative=s.upstream_cumulative,
             on_call=self._upstream_call,
         )
-        self.preparing = Preparing(s, self.client, self.llm_calls, self.retry, self.supervisor)
+        self.preparation = (TracedWatch if addresses.traced else PreparationWatch)(metrics.preparation)
+        self.preparing = Preparing(
+            s, self.client, self.llm_calls, self.retry, self.supervisor, self.preparation
+        )
+        metrics.preparation.expect(self.preparing.toolbox.names, self.preparing.library.workflows)
+        self.saturation = SaturationWatch((*self.stages, *self.preparing.toolbox.stages))
         self.keys = self._keys()
         flights: Flights[Broadcast[Chunk]] = Flights()
         sealing = Sealing(self.lane, s.cache_ttl_s)
@@ -178,6 +184,7 @@ class Gateway:
         self.hub: Hub = Alone(self)
         if self.sharing is not None and isinstance(self.manager, SharedChatManager):
             self.sharing.meet(self.broadcasts, flights, self.records, self.manager, timers)
+        self.conversations = Conversing(self)
 
     async def with_default_model(self, request: ChatRequest) -> ChatRequest:
         """The request itself, or, where it names no model, the same for the upstream's first.
@@ -211,10 +218,12 @@ class Gateway:
         """Readiness first, then the door: whoever balances the load is told before anybody is refused."""
         self.state = "draining"
         self.manager.begin_drain()
+        self.conversations.begin_drain()
 
     async def close(self) -> None:
         """After the last answer: the tasks, then what they used."""
         self.lane.close()
+        await self.conversations.close()
         if self.sharing is not None:
             await self.sharing.drain()
         await self.supervisor.close()

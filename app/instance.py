@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from app import preparation_reading
+from app.preparation_reading import add_preparations
 from app.readings import Instance, Reading, add_families, add_stages, add_totals
 from app.snapshot import LISTED, shown
 from runtime.metrics import render
@@ -12,13 +14,15 @@ from runtime.metrics import render
 def pipeline(instance: Instance) -> dict[str, Any]:
     """The body of `GET /pipeline`."""
     readings, departed = instance.readings, instance.departed
-    totals = add_totals([*readings, *([departed] if departed else [])])
+    everybody = [*readings, *([departed] if departed else [])]
+    preparation = add_preparations(one.preparation for one in everybody)
     return {
         "state": _state(readings),
         "model": readings[0].model,
         "stages": [shown(stage) for stage in add_stages(readings)],
         "broadcasts": _broadcasts(readings)[:LISTED],
-        "totals": _rounded(totals),
+        "preparation": preparation_reading.shown(preparation),
+        "totals": _rounded(add_totals(everybody)),
         "workers": [_worker(one) for one in readings],
     }
 

@@ -17,6 +17,7 @@ from app.gateway import Addresses, Gateway
 from app.middleware import RequestId
 from app.openapi import describe
 from app.routes.chat import ChatRoutes
+from app.routes.conversations import ConversationRoutes
 from app.routes.openai import OpenAIRoutes
 from app.routes.ops import ops_router
 from app.routes.page import PageParts, page_router
@@ -52,7 +53,13 @@ def create_app(settings: Settings, addresses: Addresses) -> FastAPI:
     app.add_exception_handler(GatewayError, _answer)
     app.add_exception_handler(HTTPException, _answer)
     app.add_exception_handler(RequestValidationError, _answer)
-    app.pass_by([*OpenAIRoutes(gateway).routes(), *ChatRoutes(gateway).routes()])
+    app.pass_by(
+        [
+            *OpenAIRoutes(gateway).routes(),
+            *ChatRoutes(gateway).routes(),
+            *ConversationRoutes(gateway).routes(),
+        ]
+    )
     app.include_router(ops_router(gateway))
     app.include_router(page_router(gateway))
     app.mount("/page", PageParts())

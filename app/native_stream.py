@@ -28,16 +28,17 @@ async def stream(
         opening = sse.priming(*start.cursor)
         if start.reset:
             opening += sse.reset(broadcast.log.epoch)
-        await _run(connection, subscription, manager, record, opening)
+        await run(connection, subscription, manager, record, opening)
 
 
-async def _run(
+async def run(
     connection: Connection,
     subscription: Subscription[Chunk],
     manager: ChatManager,
     record: Record,
     data: bytes,
 ) -> None:
+    """The same on a connection that is open already; `data` goes first."""
     shown: Progress | None = None
     while not subscription.closed:
         if subscription.released:

@@ -8,10 +8,17 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from app.wire import Accepted, ChatBody, ChatRecord, CompletionBody, ErrorBody
+from app.wire import Accepted, ChatBody, ChatRecord, CompletionBody, Conversation, ErrorBody
 
 _REF: Final = "#/components/schemas/{model}"
-_MODELS: Final[tuple[type[BaseModel], ...]] = (Accepted, ChatBody, ChatRecord, CompletionBody, ErrorBody)
+_MODELS: Final[tuple[type[BaseModel], ...]] = (
+    Accepted,
+    ChatBody,
+    ChatRecord,
+    CompletionBody,
+    Conversation,
+    ErrorBody,
+)
 _ID: Final = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
 
 
@@ -75,6 +82,23 @@ def _paths() -> dict[str, Any]:
             )
         },
         "/chat/{id}/cancel": {"post": _operation("Cancel", record, ["401", "404", "409", "410"], path=True)},
+        **_conversations(),
+    }
+
+
+def _conversations() -> dict[str, Any]:
+    errors = ["401", "404", "503"]
+    shown, gone = _json("200", "The turns", Conversation), {"204": {"description": "Forgotten"}}
+    return {
+        "/conversations/{id}": {
+            "get": _operation("The turns of a conversation", shown, errors, path=True),
+            "delete": _operation("Forget them", gone, errors, path=True),
+        },
+        "/conversations/{id}/cancel": {
+            "post": _operation(
+                "Cancel all that runs and waits", _json("200", "Their ids", None), errors, path=True
+            )
+        },
     }
 
 

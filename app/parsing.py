@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -13,7 +13,7 @@ from app.exchange import Exchange
 from app.path import dotted
 from app.wire import ChatBody, CompletionBody, Message
 from chatbot.request import CacheDirectives, ChatRequest
-from runtime.errors import InvalidRequest, NotSupported
+from runtime.errors import InvalidRequest
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -41,10 +41,8 @@ class Asked:
 
 
 def native_request(exchange: Exchange, body: dict[str, Any]) -> Asked:
-    """`POST /chat`. Raises InvalidRequest or NotSupported, with `param`."""
+    """`POST /chat`. Raises InvalidRequest, with `param`."""
     chat = _validate(ChatBody, body)
-    if chat.conversation_id is not None:
-        raise NotSupported("Conversations are not supported yet.", param="conversation_id")
     if chat.message is not None and chat.messages is not None:
         raise InvalidRequest("Give either message or messages, not both.", param="message")
     upstream = {name: value for name, value in body.items() if name not in _NATIVE_ONLY}
@@ -60,6 +58,7 @@ def native_request(exchange: Exchange, body: dict[str, Any]) -> Asked:
         priority=_PRIORITIES[chat.priority or "interactive"],
         cache=_directives(exchange, chat.cache),
         request_id=chat.request_id or _idempotency_key(key),
+        conversation=chat.conversation_id,
     )
     return Asked(request)
 
@@ -87,9 +86,7 @@ def openai_request(exchange: Exchange, body: dict[str, Any]) -> Asked:
 
 def with_model(request: ChatRequest, model: str) -> ChatRequest:
     """The same request for a model that its caller left to us."""
-    return ChatRequest(
-        {"model": model, **_without_model(request.body)}, request.priority, request.cache, request.request_id
-    )
+    return replace(request, body={"model": model, **_without_model(request.body)})
 
 
 def _without_model(body: dict[str, Any]) -> dict[str, Any]:

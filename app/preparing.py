@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from admission import Stage
 from app.library import Library, read_library
+from app.preparation_watch import PreparationWatch
 from broadcast.broadcast import Broadcast
 from cache.keys import SharingKeys
 from config.settings import Settings
@@ -18,7 +19,6 @@ from processing.planning import PlanningStep
 from processing.preparer import Preparer, Prompt, Step, Turn
 from processing.tools import Rounds, Toolbox, ToolStep
 from processing.tools.bound import BoundRounds
-from processing.tools.events import Observer
 from processing.workflows.naming import PREFIX, asked_for
 from processing.workflows.record import Record
 from processing.workflows.step import WorkflowStep
@@ -45,13 +45,18 @@ class Preparing:
         llm_calls: Stage,
         retry: RetryPolicy,
         supervisor: Supervisor,
-        observer: Observer | None = None,
+        watch: PreparationWatch,
     ) -> None:
         s = self._settings = settings
+        self._watch = watch
         self._http = Endpoints(s.max_concurrent_tools)
         self.library: Library = read_library(s, self._http)
         self.toolbox = Toolbox(
-            self.library.tools, slots=s.max_concurrent_tools, spawn=supervisor.spawn, observer=observer
+            self.library.tools,
+            slots=s.max_concurrent_tools,
+            spawn=supervisor.spawn,
+            observer=watch,
+            on_wait=watch.waited_for_a_slot,
         )
         self.calls = ModelCalls(client, llm_calls, retry, supervisor.spawn, patience_s=s.prepare_timeout_s)
         self._hook: PreparationHook | None = None
@@ -80,8 +85,9 @@ class Preparing:
                     calls,
                     who,
                     lambda caller: BoundRounds(rounds, caller, s.cache_ttl_s),
-                    show=_show,
-                    told=_tell,
+                    show=self._show,
+                    over=self._over,
+                    told=self._tell,
                 )
             )
         return Preparer(steps)
@@ -131,11 +137,15 @@ class Preparing:
         if self._hook is not None:
             await self._hook.close()
 
+    # -- what a workflow tells of itself ------------------------------------------------------
+    def _show(self, turn: Turn, where: str) -> None:
+        """Every turn here is a broadcast's."""
+        cast(Broadcast[Any], turn).show_step(where)
+        self._watch.step_began(where)
 
-def _show(turn: Turn, where: str) -> None:
-    """Every turn here is a broadcast's."""
-    cast(Broadcast[Any], turn).show_step(where)
+    def _over(self, turn: Turn, where: str) -> None:
+        self._watch.step_ended(where)
 
-
-def _tell(turn: Turn, record: Record) -> None:
-    log.info("workflow.ended", extra=record.summary())
+    def _tell(self, turn: Turn, record: Record) -> None:
+        log.info("workflow.ended", extra=record.summary())
+        self._watch.workflow_ended(record)

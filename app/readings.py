@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from app.preparation_reading import PreparationReading, add_preparations, over, preparation_of
 from app.snapshot import SHARED, broadcasts, stage_readings, totals
 from runtime.metrics import Family, StageReading
 
@@ -39,6 +40,7 @@ class Reading:
     totals: dict[str, int | float]
     families: list[Family]
     stale: bool = False
+    preparation: PreparationReading = field(default_factory=PreparationReading)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,9 @@ def reading(gateway: Gateway) -> Reading:
     gateway.metrics.subscribers.set(len(gateway.connections))
     gateway.metrics.broadcasts.set(len(gateway.broadcasts.running))
     gateway.metrics.upstream_in_flight.set(gateway.client.stats().in_flight)
+    gateway.preparation.inner_calls_shared(gateway.preparing.calls.joins)
+    preparation = preparation_of(gateway)
+    gateway.metrics.preparation.left_threads.set(sum(tool.left_threads for tool in preparation.tools))
     return Reading(
         gateway.addresses.worker,
         os.getpid(),
@@ -66,6 +71,7 @@ def reading(gateway: Gateway) -> Reading:
         broadcasts(gateway, asyncio.get_running_loop().time()),
         totals(gateway),
         gateway.metrics.families(),
+        preparation=preparation,
     )
 
 
@@ -100,6 +106,7 @@ def bury(departed: Reading | None, gone: Reading) -> Reading:
         stages=add_stages([*known, left]),
         totals=add_totals([*known, left]),
         families=add_families([*known, left]),
+        preparation=add_preparations(over(one.preparation) for one in [*known, left]),
     )
 
 

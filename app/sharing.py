@@ -46,6 +46,7 @@ class Sharing:
     """Built in two steps, since the relay and the broadcasts know each other."""
 
     relay: Relay
+    known: KnownRequests
 
     def __init__(
         self, s: Settings, addresses: Addresses, supervisor: Supervisor, on_error: Callable[[str], None]
@@ -122,6 +123,7 @@ class Sharing:
             settle_s=guard_s(s.lease_s) + 2 * beat_s(s.lease_s),
         )
         manager.meet(self.relay, requests, known, guests)
+        self.known = known
         self.last_words = guests.endings.last_words
 
     # -- Claims, for the fast lane -------------------------------------------------------------

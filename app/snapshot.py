@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from broadcast.broadcast import Broadcast
+from broadcast.lifecycle import Phase
 from runtime.metrics import StageReading
 from upstream.chunk import Chunk
 
@@ -30,7 +31,8 @@ def stage_readings(gateway: Gateway) -> Iterator[StageReading]:
         released=lane.released,
         refused={"queue_full": lane.overflowed, "timeout": lane.expired},
     )
-    for stage in gateway.stages:
+    toolbox = gateway.preparing.toolbox
+    for stage in (*gateway.stages, *(toolbox.stages[:1] if len(toolbox) else ())):
         stats = stage.stats()
         yield StageReading(
             name=stats.name,
@@ -72,6 +74,7 @@ def broadcasts(gateway: Gateway, now: float) -> list[dict[str, Any]]:
             "subscribers": len(broadcast.readers),
             "events": len(broadcast.log),
             "age_ms": round((now - broadcast.opened_at) * 1000),
+            **({"step": broadcast.step} if broadcast.step and broadcast.phase is Phase.PREPARING else {}),
             **({"mirror": True} if broadcast.remote else {}),
         }
         for broadcast in list(gateway.broadcasts.running)[:LISTED]
@@ -87,6 +90,8 @@ def totals(gateway: Gateway) -> dict[str, int | float]:
     lane = gateway.lane.stats()
     return {
         **gateway.observer.totals,
+        **gateway.preparation.totals,
+        "inner_calls_shared": gateway.preparing.calls.joins,
         "upstream_calls": gateway.upstream_calls,
         "upstream_in_flight": gateway.client.stats().in_flight,
         "broadcasts": len(gateway.broadcasts.running),

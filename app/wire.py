@@ -53,7 +53,7 @@ class ChatBody(Sampling):
 
     message: str | None = None
     messages: Messages | None = None
-    conversation_id: Any = None
+    conversation_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = None
     priority: Literal["interactive", "batch"] | None = None
     cache: bool | Literal["refresh"] | None = None
     request_id: Annotated[str, Field(min_length=1, max_length=255)] | None = None
@@ -128,6 +128,28 @@ class ChatRecord(BaseModel):
     usage: dict[str, Any] | None
     preparation: dict[str, Any] | None
     text: str
+
+
+class TurnKept(BaseModel):
+    """One that ended with a complete answer. `messages` are the new ones of its request."""
+
+    id: str
+    messages: list[dict[str, Any]]
+    answer: str
+    finish_reason: str | None
+    usage: dict[str, Any] | None
+    created_at: float
+    tool_calls: list[dict[str, Any]] | None = None
+
+
+class Conversation(BaseModel):
+    """`GET /conversations/{id}`."""
+
+    id: str
+    turns: list[TurnKept]
+    running: str | None
+    waiting: list[str]
+    expires_in_s: int
 
 
 class ErrorObject(BaseModel):

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from admission import Admission, Stage
 from broadcast.broadcast import Broadcast
 from broadcast.lifecycle import Phase, Signal
+from processing.account import beside
 from processing.preparer import Prompt
 from runtime.errors import GatewayError, UpstreamBadResponse, UpstreamError, UpstreamRateLimited
 from upstream.chunk import Chunk
@@ -90,8 +91,10 @@ class Answering:
 
         A call that fails before that is made again, and no reader may have seen a part of the first.
         """
-        ahead: list[Chunk] | None = list(preface)
+        ahead: list[Chunk] | None = []
         async for batch in batches:
+            if preface:
+                ahead, preface = beside(preface, batch[0]), ()
             if ahead is not None:
                 ahead += batch
                 if not any(chunk.content for chunk in batch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from broadcast.broadcast import Broadcast
 from broadcast.lifecycle import Signal
+from processing.account import beside
 from processing.preparer import Direct, DirectFailed, Prompt
 from runtime.errors import GatewayError
 from upstream.chunk import Chunk
@@ -17,9 +18,10 @@ async def answer_directly(broadcast: Broadcast[Chunk], direct: Direct, prompt: P
     try:
         async with direct.stream(broadcast) as batches:
             broadcast.signal(Signal.SLOT_GRANTED)
-            broadcast.append(prompt.preface)
+            ahead = prompt.preface
             async for batch in batches:
-                broadcast.append(batch)
+                broadcast.append([*beside(ahead, batch[0]), *batch] if ahead else batch)
+                ahead = ()
             broadcast.complete()
     except DirectFailed:
         return False

@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import Callable
 
 from broadcast.broadcast import Broadcast
+from broadcast.lifecycle import Phase
 from broadcast.owner import Finish, Owner
-from broadcast.shown import say
+from broadcast.shown import reached, say
 from cache.flights import Asking, Hit, Joined, Led, Refused, Wait
 from cache.views import Others, Pulse, View
 from upstream.chunk import Chunk
@@ -20,6 +21,7 @@ from upstream.chunk import Chunk
 WINDOW_S = 0.025
 #: Who leaves last is told within so long, whatever Redis does.
 IDLE_TIMEOUT_S = 0.15
+BEHIND_S = 0.5  #: Who has no permit yet claims a key so much later than others may: who is further on leads.
 
 
 class Leading:
@@ -57,7 +59,7 @@ class Leading:
         self.renewed_at = asyncio.get_running_loop().time() if registered else float("-inf")
         self._unsure_until = float("-inf")
         self.dismissed = False  #: the last who was interested elsewhere has cancelled
-        self._said = 0  #: its place in a queue
+        self.said = ("", 0, 0)  #: how far it is, as others know it
         self._owner = owner
         self._spawn = spawn
         self._dirty = False
@@ -94,9 +96,7 @@ class Leading:
         await changed
 
     def touch(self) -> None:
-        """There may be something that Redis does not know.
-
-        Cheap where there is nothing to do: called for each batch of text and at each beat."""
+        """There may be something that Redis does not know. Called for each batch of text and at each beat."""
         behind = self.public and len(self.broadcast.log) > self.published
         if self.over or self.detached or not (behind or self.finish or not self.registered):
             return
@@ -161,7 +161,7 @@ class Leading:
             "",
             b"",
             0,
-            "",
+            "f",  # should another lead: it must not end unread before we have said who is here
             read_cache=not self.private,
             fresh=True,
             floor=self.epoch,
@@ -171,7 +171,7 @@ class Leading:
         # Meanwhile text may have come: then only a claim of ours still helps.
         match joined:
             case Wait(ms=ms):
-                await asyncio.sleep(ms / 1000)
+                await asyncio.sleep(ms / 1000 + (BEHIND_S if self.broadcast.phase is Phase.WAITING else 0.0))
                 self._dirty = True
             case Led(epoch=epoch):
                 await self._registered(epoch)
@@ -194,14 +194,14 @@ class Leading:
 
     async def _publish(self) -> None:
         log, loop = self.broadcast.log, asyncio.get_running_loop()
-        count, asked_at, self._said = len(log), loop.time(), self.broadcast.place
+        count, asked_at, said = len(log), loop.time(), reached(self.broadcast)
         reply = await self._owner.flights.append(
             self.key, self.epoch, self.published + 1, self._phase(), self._chunks(self.published)
         )
         if isinstance(reply, Refused):
             await self._refused(reply)
             return
-        self.published = count
+        self.published, self.said = count, said
         self.renewed_at = asked_at
         self.public = self.durable or reply.following > 0
         self.heard(reply)
@@ -265,7 +265,7 @@ class Leading:
             self._owner.overruled(self, None)
         elif pulse.state == "live":
             self.renewed_at = asked_at
-            if pulse.others.following and (not self.public or self._said != self.broadcast.place):
+            if pulse.others.following and (not self.public or self.said[-1] != self.broadcast.place):
                 self.publish()
             self.heard(pulse.others)
 

@@ -7,7 +7,6 @@ flight and run under the Supervisor; requests only ever watch them.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 from admission import Stage
@@ -109,7 +108,8 @@ class BroadcastManager:
 
     def take_over(self, mirror: Broadcast[Chunk], epoch: int, body: dict[str, Any]) -> None:
         """Make here, from the start, what another process has left."""
-        self.running[mirror] = replace(self.running[mirror], body=body)
+        before = self.running[mirror]  # perhaps prepared here once: nothing of that counts any more
+        self.running[mirror] = Prompt(body, turn=mirror, store=before.store, tenant=before.tenant)
         mirror.restart(epoch, remote=False)
         try:
             mirror.admission = self._leaders.admit(mirror)

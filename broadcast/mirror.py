@@ -6,7 +6,6 @@ What is pulled follows the cursor, so a lost or doubled hint costs time and neve
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -22,6 +21,8 @@ from upstream.chunk import Chunk, parse_chunk
 
 #: Between two looks for what a reader has seen already.
 LOOK_S = 0.02
+#: Between two looks for what one round trip brings.
+SOON_S = 0.002
 #: How a broadcast ends that nobody anywhere is interested in.
 _UNWANTED = (Outcome.CANCELLED, Outcome.EXPIRED)
 
@@ -60,7 +61,6 @@ class Mirror:
         self.broadcast = broadcast
         self.key = broadcast.key
         self.body = body
-        self.nonce = secrets.token_hex(8)
         self.maker = ""
         self.published = False
         self.heard = False  #: which phase its maker is in
@@ -73,6 +73,7 @@ class Mirror:
         self._owner = owner
         self._run = run
         self._dirty = False
+        self._pulls = 0
 
     def __repr__(self) -> str:
         return f"<Mirror {self.key[:12]} of {self.maker} [{len(self.broadcast.log)} events]>"
@@ -98,6 +99,7 @@ class Mirror:
                 view = await self._owner.flights.pull(self.key, log.epoch, len(log))
                 if not self.over:
                     self.saw(view)
+                self._pulls += 1
         finally:
             self.pulling = False
 
@@ -186,13 +188,23 @@ class Mirror:
             return False
         log = self.broadcast.log
         news = pulse.epoch != log.epoch or pulse.events > len(log)
+        untold = news and not self.pulling
         if news or pulse.state != "live" or pulse.published != self.published or pulse.left_ms < 0:
             self.pull()
         elif self._owner.is_dead(pulse.owner):
             self._owner.leader_gone(self)
-        return news and not self.pulling
+        return untold
 
     # -- waiting ------------------------------------------------------------------------------
+    async def catch_up(self, within_s: float) -> None:
+        """Until all is here that Redis knows now, or it cannot be asked."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + within_s
+        wanted = self._pulls + 1 + self.pulling  # one that is under way may have been answered before
+        self.pull()
+        while self.pulling and self._pulls < wanted and loop.time() < until:  # noqa: ASYNC110
+            await asyncio.sleep(SOON_S)
+
     async def until_reached(self, epoch: int, seq: int, within_s: float) -> None:
         """What a reader has seen may be on its way to us, or void by now."""
         log, until = self.broadcast.log, asyncio.get_running_loop().time() + within_s

@@ -64,7 +64,7 @@ class Overruled:
     def _let_go(self, leading: Leading, view: View) -> None:
         """What waits here for a slot gives its place back and follows the other."""
         manager, broadcast = self._relay.manager, leading.broadcast
-        body = manager.running[broadcast].body
+        body = manager.running[broadcast].question
         self._relay.detach(leading)
         manager.let_go(broadcast, view.epoch)
         self._table.claim(leading.key, broadcast)

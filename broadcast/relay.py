@@ -212,7 +212,7 @@ class Relay:
 
     def body_of(self, broadcast: Broadcast[Chunk]) -> bytes:
         prompt = self.manager.running.get(broadcast)
-        return msgspec.json.encode(prompt.body) if self.durable and prompt is not None else b""
+        return msgspec.json.encode(prompt.question) if self.durable and prompt is not None else b""
 
     async def lives(self, proc: str) -> bool:
         """Has it said so within a lease? Raises StoreError."""

@@ -55,6 +55,11 @@ def say(broadcast: Broadcast[Any], eta_s: float | None, now: float) -> bytes:
     return _encoder.encode(said)
 
 
+def reached(broadcast: Broadcast[Any]) -> tuple[str, int, int]:
+    """Its phase, how many it has been in, and its place in a queue: what others have to know."""
+    return broadcast.phase.value, len(broadcast.entered_at), broadcast.place
+
+
 def hear(broadcast: Broadcast[Any], said: bytes, now: float) -> None:
     """Make a mirror show it. What cannot be read is as if nothing had been said."""
     try:

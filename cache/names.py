@@ -35,6 +35,22 @@ def once_key(tenant: str, request_id: str) -> str:
     return f"g:{{b{partition(digest):02d}}}:i:{digest}"
 
 
+def conversation(tenant: str, id: str) -> str:
+    """The name of a tenant's conversation; neither stands in it."""
+    return blake2b(f"{tenant}\n{id}".encode("utf-8", "surrogateescape"), digest_size=24).hexdigest()
+
+
+def conversation_keys(name: str, id: str = "") -> list[str]:
+    """The line and the turns of a conversation; of one of its turns also where it is."""
+    tag = f"g:{{b{partition(name):02d}}}"
+    return [f"{tag}:y:{name}", f"{tag}:z:{name}", *([f"{tag}:w:{id}"] if id else ())]
+
+
+def whereabouts_key(id: str) -> str:
+    """Of a turn whose id ends as its conversation's name does."""
+    return f"g:{{b{partition(id):02d}}}:w:{id}"
+
+
 def fences() -> list[str]:
     """Every partition's fence: the only names without an expiry."""
     return [f"g:{{b{number:02d}}}:f" for number in range(PARTITIONS)]

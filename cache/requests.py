@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from cache.errors import StoreDown
 from cache.link import Link
@@ -12,6 +13,11 @@ from cache.scripts import Script
 _REMEMBER, _RECALL, _ENDED = Script.of("remember"), Script.of("recall"), Script.of("ended")
 _FINAL = Script.of("final")
 _ONCE, _FORGET = Script.of("once"), Script.of("forget")
+
+#: "w": a wish, its own process may know better, so nobody else is told before `final`.
+#: "s": how its flight has ended.
+#: "p": that, as a reader elsewhere is about to be told it: its own process can no longer say otherwise.
+How = Literal["", "w", "s", "p"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +53,10 @@ class SharedRequests:
             raise StoreDown("recall: a reply that makes no sense") from None
 
     async def ended(
-        self, id: str, end: bytes, ttl_ms: int, epoch: int | None = None, *, wish: bool = False
+        self, id: str, end: bytes, ttl_ms: int, epoch: int | None = None, *, how: How = ""
     ) -> bytes | None:
-        """Note an end; what is noted is returned, None if the request is not known.
-
-        `wish`: its own process may know better, so nobody else is told before `final`.
-        """
-        args = (self._link.proc, id, end, ttl_ms, "" if epoch is None else epoch, int(wish))
+        """Note an end; what is noted is returned, None if the request is not known."""
+        args = (self._link.proc, id, end, ttl_ms, "" if epoch is None else epoch, how)
         reply = await self._link.run(_ENDED, [request_key(id)], args)
         if reply[0] == b"NONE":
             return None

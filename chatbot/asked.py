@@ -21,5 +21,10 @@ class Asked:
     too_old: bool
 
     @property
+    def named(self) -> bool:
+        """May what decides the key name the request too? Only where both are in one partition."""
+        return self.ticket.id.endswith(self.key[-2:])
+
+    @property
     def waited_ms(self) -> float:
         return (asyncio.get_running_loop().time() - self.ticket.arrived_at) * 1000

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+from broadcast.guest import GuestClaim
 from cache.errors import StoreError
 from cache.requests import SharedRequests
 from chatbot import told
 from chatbot.record import Record
 from chatbot.records import Records
-from runtime.errors import Draining, WorkerLost
+from runtime.errors import Conflict, Draining, WorkerLost
 from runtime.supervisor import Supervisor
 
 
@@ -56,8 +57,18 @@ class Endings:
         if record.claim.ended is not None:
             return
         if end.shared and (end.code not in self._over or not record.guest):
+            if isinstance(record.claim, GuestClaim):
+                record.claim.let_go()  # it has, if it was held back for this word
             return  # with its broadcast; and whoever has it knows better than those who missed it
         if end.outcome == "cancelled":
             record.claim.cancel(end.reason or "cancelled")
         else:
             record.claim.finish_alone(told.end_of(end, asyncio.get_running_loop().time()))
+
+
+def refuse_unless_cancelled(record: Record) -> Record:
+    """Raises Conflict."""
+    ended = record.claim.ended
+    if ended is None or ended.reason is None:
+        raise Conflict("This chat has already ended.")
+    return record

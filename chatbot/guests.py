@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 import msgspec
 
 from admission import Priority
+from broadcast.abreast import Abreast
 from broadcast.broadcast import Broadcast
 from broadcast.claim import Claim, ClaimTimers
 from broadcast.guest import GuestClaim
@@ -18,14 +21,15 @@ from cache.errors import StoreError
 from cache.requests import Known, SharedRequests
 from cache.views import View
 from chatbot import told
-from chatbot.endings import Endings
+from chatbot.endings import Endings, refuse_unless_cancelled
 from chatbot.known import KnownRequests
+from chatbot.lastword import LastWord
 from chatbot.record import TIMINGS, Record, Role
 from chatbot.records import Records
 from chatbot.texts import Texts
 from chatbot.ticket import Ticket
 from processing.flights import Flights
-from runtime.errors import Conflict, NotFound, StateUnavailable, WorkerLost
+from runtime.errors import NotFound, StateUnavailable, WorkerLost
 from runtime.supervisor import Supervisor
 from upstream.chunk import Chunk
 
@@ -33,12 +37,12 @@ from upstream.chunk import Chunk
 LOOK_S: Final = 0.02
 #: Its owner, if it lives, answers within so long.
 OWNER_S: Final = 1.0
-#: Between two looks whether it has told an end that was seen here.
-TOLD_S: Final = 0.25
+#: At most so long for a reader's cursor to be reached by what its maker publishes, beside a lease.
+READABLE_S: Final = 2.0
 #: A cancel waits for it so long: what it has ended otherwise by then it has.
 CANCEL_S: Final = 1.0
-#: Whoever asks where a request is waits at most so long for the first word of it.
-WORD_S: Final = 0.25
+#: So long its owner may take to say that it has ended, while another flight already runs under its key.
+SAID_S: Final = 0.25
 
 
 class Guests:
@@ -69,6 +73,8 @@ class Guests:
         self._texts = Texts(relay)
         link = relay.flights.link
         self.endings = Endings(requests, records, supervisor)
+        self.abreast = Abreast(relay)
+        self.last_word = LastWord(requests, relay, self.endings, supervisor, retention_ms=known.retention_ms)
         link.listen("X", self.endings.told)
         link.listen("S", self._came_elsewhere)
 
@@ -76,12 +82,13 @@ class Guests:
     async def find(self, id: str, tenant: str) -> Record:
         """Raises NotFound, alike for foreign and unknown ids; StateUnavailable while Redis is away."""
         try:
-            return await self.heard(await self._find(id, tenant))
+            return await self._find(id, tenant)
         except StoreError:
             raise StateUnavailable() from None
 
     async def _find(self, id: str, tenant: str) -> Record:
-        deadline = asyncio.get_running_loop().time() + self._settle_s
+        since = asyncio.get_running_loop().time()
+        deadline = since + self._settle_s
         while True:
             known, about = await self._recall(id, tenant)
             if known.end:
@@ -91,7 +98,7 @@ class Guests:
                 # Only now: another caller may have found it while we asked.
                 if (record := self._records.peek(id)) is not None:
                     return record
-                if view is not None and view.live and view.epoch >= known.epoch:
+                if view is not None and view.live and self._is_its_own(known, view, since):
                     broadcast = self._followed(about.key, view, tenant)
                     if broadcast is not None:
                         record = self._join(id, known, about, broadcast)
@@ -103,16 +110,11 @@ class Guests:
                 await self._end_for_it(id, tenant, known, view)
             await asyncio.sleep(LOOK_S)
 
-    async def heard(self, record: Record) -> Record:
-        """Itself, once it is known how far it is: nobody is told `queued` of what streams elsewhere."""
-        until = asyncio.get_running_loop().time() + WORD_S
-        mirror = self._relay.mirrors.get(record.broadcast.key or "") if record.guest else None
-        while mirror is not None and not (mirror.heard or mirror.over):
-            if asyncio.get_running_loop().time() > until:
-                break
-            mirror.pull()
-            await asyncio.sleep(LOOK_S)
-        return record
+    def _is_its_own(self, known: Known, view: View, since: float) -> bool:
+        """Is what runs under its key its flight, taken over perhaps, or one that has begun after its end?"""
+        if view.epoch <= known.epoch or self._relay.is_dead(known.owner):
+            return view.epoch >= known.epoch
+        return asyncio.get_running_loop().time() - since > SAID_S
 
     async def _gone(self, owner: str, deadline: float) -> bool:
         """Is it dead? Raises StateUnavailable if it lives and does not say what it should."""
@@ -150,6 +152,10 @@ class Guests:
             # Never a mirror of our own: its end may be on its way to Redis.
             leading = self._relay.leads.get(key)
             return leading.broadcast if leading is not None and leading.epoch == view.epoch else None
+        mirror = self._relay.mirrors.get(key)
+        if mirror is not None and not mirror.over:
+            mirror.saw(view)  # never a second one: nothing would feed the first any more
+            return mirror.broadcast if mirror.broadcast.running else None
         broadcast = self._table.find(key)
         if broadcast is None or not broadcast.running or broadcast.log.epoch < view.epoch:
             broadcast = self._broadcasts.follow(key, view.epoch, None, float("inf"), tenant)
@@ -164,6 +170,7 @@ class Guests:
             self._timers,
             on_end=lambda claim: self._guest_ended(record),
             on_left=lambda: self._records.drop(id),
+            on_held=lambda: self.last_word.awaited(record),
         )
         record.claim = claim
         self._records.add(record)
@@ -177,8 +184,6 @@ class Guests:
             self._supervisor.spawn("guest:lost", self._tell_lost(record, told.ended_with(ended.error)))
             return
         self._records.drop(record.ticket.id)
-        if ended is not None and ended.shared:
-            self._supervisor.spawn("guest:told", self._until_told(record, told.ended(record)))
 
     async def _tell_lost(self, record: Record, end: bytes) -> None:
         """Kept until all know, or whoever asks in between would find it running."""
@@ -189,24 +194,25 @@ class Guests:
         finally:
             self._records.drop(record.ticket.id)
 
-    async def _until_told(self, record: Record, end: bytes) -> None:
-        """Its owner says how it has ended. One that is dead does not: then whoever has read it does."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._settle_s
-        try:
-            while not self._relay.is_dead(record.owner) and loop.time() < deadline:
-                await asyncio.sleep(TOLD_S)
-                known = await self._requests.recall(record.ticket.id)
-                if known is None or known.end:
-                    return
-            epoch = record.broadcast.log.epoch
-            await self._requests.ended(record.ticket.id, end, self._known.retention_ms, epoch)
-        except StoreError:
+    @asynccontextmanager
+    async def readable(self, record: Record, cursor: tuple[int, int] | None) -> AsyncIterator[None]:
+        """Around a reading that starts at `cursor`: entered once it can be told whether it may."""
+        if record.guest and record.claim.ended is None:
+            # Its owner no longer waits for a stream of it.
+            came = self._relay.flights.push(record.owner, f"S|{record.ticket.id}")
+            self._supervisor.spawn("guest:came", came)
+        mirror = self._relay.mirrors.get(record.broadcast.key or "")
+        if cursor is None or mirror is None or mirror.broadcast is not record.broadcast:
+            yield
             return
-
-    def came(self, record: Record) -> None:
-        """A stream of a guest opens: its owner no longer waits for one."""
-        self._supervisor.spawn("guest:came", self._relay.flights.push(record.owner, f"S|{record.ticket.id}"))
+        # A reader from here on: what it waits for may have to be made again, and is only for who listens.
+        record.claim.connect()
+        try:
+            await mirror.until_reached(*cursor, READABLE_S + self._relay.flights.lease_ms / 1000)
+            await self.last_word.settled(record)
+            yield
+        finally:
+            record.claim.disconnect()
 
     # -- one that has ended -------------------------------------------------------------------
     async def _ended(self, id: str, known: Known, about: told.About) -> Record:
@@ -252,7 +258,7 @@ class Guests:
                     record.ticket.id,
                     told.cancelled(reason, len(record.broadcast.log)),
                     self._known.retention_ms,
-                    wish=True,
+                    how="w",
                 )
             except StoreError:
                 raise StateUnavailable() from None
@@ -264,9 +270,7 @@ class Guests:
             except StoreError:
                 raise StateUnavailable() from None
             self.endings.apply(record, end)
-        ended = record.claim.ended
-        if ended is None or ended.reason is None:
-            raise Conflict("This chat has already ended.")
+        refuse_unless_cancelled(record)
 
     async def _until_its_owner_knows(self, record: Record) -> None:
         """So that whoever is told of the cancel finds it cancelled there. Not for long: it may be frozen."""

@@ -16,7 +16,7 @@ from cache.errors import StoreError
 from cache.flights import LINGER_MS
 from cache.names import log_key
 from cache.processes import Processes
-from cache.requests import SharedRequests
+from cache.requests import How, SharedRequests
 from chatbot import told
 from chatbot.record import Record, Role
 from chatbot.records import Records
@@ -133,17 +133,15 @@ class KnownRequests:
             else:
                 await self._requests.forget(id)
             return
-        found = await self._end(id, end, record.broadcast.log.epoch)
-        if found is not None and found != end and told.read_ended(found).outcome == "cancelled":
-            self._records.forget(
-                id
-            )  # somebody has been promised that it is: from here on what all know counts
-        shared = record.claim.ended is not None and record.claim.ended.shared
+        shared = ended is not None and ended.shared
+        found = await self._end(id, end, record.broadcast.log.epoch, how="s" if shared else "")
+        if found is not None and told.read_ended(found).outcome != told.read_ended(end).outcome:
+            self._records.forget(id)  # somebody has been told otherwise: from here on what all know counts
         if self._relay.durable and shared and record.role is not Role.CACHED:
             await self._write_log(record, self.retention_ms)
 
-    async def _end(self, id: str, end: bytes, epoch: int | None) -> bytes | None:
-        return await self._requests.ended(id, end, self.retention_ms, epoch)
+    async def _end(self, id: str, end: bytes, epoch: int | None, how: How) -> bytes | None:
+        return await self._requests.ended(id, end, self.retention_ms, epoch, how=how)
 
     # -- asked --------------------------------------------------------------------------------
     def _wanted(self, id: str) -> None:

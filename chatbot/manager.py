@@ -19,6 +19,7 @@ from broadcast.guest import GuestClaim
 from broadcast.lifecycle import Phase
 from broadcast.log import Log
 from broadcast.manager import BroadcastManager
+from broadcast.outcome import End
 from broadcast.subscription import Subscription
 from cache.answer import SealedAnswer
 from cache.fastlane import FastLane
@@ -31,6 +32,7 @@ from chatbot.records import Records
 from chatbot.request import ChatRequest
 from chatbot.ticket import Ticket
 from chatbot.via import Via
+from chatbot.waiting import unborn
 from processing.flights import Flights
 from runtime.errors import Conflict, Draining, NotCached
 from upstream.chunk import Chunk
@@ -62,7 +64,7 @@ class ChatManager:
         self._records = records
         self._timers = timers
         self._observer = observer
-        self._idempotency = Idempotency()
+        self.idempotency = Idempotency()
         self._draining = False
 
     # -- submit -------------------------------------------------------------------------------
@@ -82,10 +84,10 @@ class ChatManager:
     ) -> tuple[Record, bool]:
         self.forget_old()
         digest = self._keys.identity(request.body)
-        known = await self._idempotency.known(ticket.tenant, request_id, digest)
+        known = await self.idempotency.known(ticket.tenant, request_id, digest)
         if known is not None:
             return self.find(known, ticket.tenant), False
-        with self._idempotency.first(ticket.tenant, request_id, digest) as entry:
+        with self.idempotency.first(ticket.tenant, request_id, digest) as entry:
             record = await self._admit(request, ticket, via)
             entry.record_id = record.ticket.id
         return record, True
@@ -135,10 +137,8 @@ class ChatManager:
     ) -> Record:
         broadcast = self._broadcasts.landed(answer.key, log)
         ttl = answer.remaining_ttl(time.time())
-        record = Record(
-            ticket, Role.CACHED, CacheResult.HIT, native=via.native, route=via.route, hit_ttl_s=ttl
-        )
-        record.lookup_ms = lookup_ms
+        record = Record(ticket, Role.CACHED, CacheResult.HIT, native=via.native, route=via.route)
+        record.hit_ttl_s, record.lookup_ms = ttl, lookup_ms
         return self._enrol(record, broadcast)
 
     def _lead(
@@ -168,15 +168,9 @@ class ChatManager:
 
     async def _join(self, twin: Broadcast[Chunk], ticket: Ticket, via: Via) -> Record:
         if twin.phase is Phase.SEALED:
-            record = Record(
-                ticket,
-                Role.CACHED,
-                CacheResult.HIT,
-                native=via.native,
-                route=via.route,
-                hit_ttl_s=ttl_of(twin),
-            )
-            return self._enrol(record, twin)
+            hit = Record(ticket, Role.CACHED, CacheResult.HIT, native=via.native, route=via.route)
+            hit.hit_ttl_s = ttl_of(twin)
+            return self._enrol(hit, twin)
         admission = self._followers.admit(ticket)
         self._observer.joined(twin.phase)
         record = Record(ticket, Role.FOLLOWER, CacheResult.COALESCED, native=via.native, route=via.route)
@@ -193,18 +187,21 @@ class ChatManager:
             record.claim.withdraw()
             raise
 
+    def end_unborn(self, record: Record, end: End) -> None:
+        """It ends before it had a flight: kept and counted as any other."""
+        self._claim(record, self._broadcasts.landed(*unborn(record.ticket.id)))
+        record.claim.end(end)
+
     def _enrol(self, record: Record, broadcast: Broadcast[Chunk]) -> Record:
         """Synchronous: from here on the request has a record, a claim, and exactly one end to come."""
-        record.claim = Claim(
-            record.ticket,
-            broadcast,
-            self._timers,
-            attached=not record.native,
-            on_end=lambda claim: self._ended(record),
-        )
-        self._records.add(record)
+        self._claim(record, broadcast)
         broadcast.join(record.claim)
         return record
+
+    def _claim(self, record: Record, broadcast: Broadcast[Chunk]) -> None:
+        ended, attached = (lambda _: self._ended(record)), not record.native
+        record.claim = Claim(record.ticket, broadcast, self._timers, attached=attached, on_end=ended)
+        self._records.add(record)
 
     def _ended(self, record: Record) -> None:
         record.freeze()
@@ -275,6 +272,9 @@ class ChatManager:
         """As `find`, wherever it was admitted."""
         return self.find(id, tenant)
 
+    async def level(self, record: Record) -> None:
+        """Until what is known of it here is what other processes know."""
+
     async def stop(self, id: str, tenant: str) -> Record:
         """As `cancel`, wherever it was admitted."""
         return self.cancel(id, tenant)
@@ -286,7 +286,7 @@ class ChatManager:
 
     def forget_old(self) -> None:
         """Let go of the records whose retention is over, and of their request_ids."""
-        self._idempotency.forget(self._records.sweep())
+        self.idempotency.forget(self._records.sweep())
 
     # -- the end of the process ---------------------------------------------------------------
     @property

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
 
 from broadcast.relay import Relay
 from cache.errors import StoreError
 from cache.requests import SharedRequests
 from chatbot.known import KnownRequests
-from chatbot.record import Record
 from chatbot.ticket import Ticket
 from runtime.errors import Conflict, NotFound
 
@@ -19,8 +19,10 @@ ADMITTING_S = 2.0
 RELEASE_S = 0.05
 _LOOK_S = 0.02
 
+F = TypeVar("F")
 
-class OnceEverywhere:
+
+class OnceEverywhere(Generic[F]):
     """`seek(id, tenant)` finds a record wherever it is. Without Redis each process knows its own alone."""
 
     def __init__(
@@ -28,14 +30,14 @@ class OnceEverywhere:
         requests: SharedRequests,
         known: KnownRequests,
         relay: Relay,
-        seek: Callable[[str, str], Awaitable[Record]],
+        seek: Callable[[str, str], Awaitable[F]],
     ) -> None:
         self._requests = requests
         self._known = known
         self._relay = relay
         self._seek = seek
 
-    async def earlier(self, request_id: str, ticket: Ticket, digest: str) -> Record | None:
+    async def earlier(self, request_id: str, ticket: Ticket, digest: str) -> F | None:
         """The record that another process has made for this request_id; None: it is the caller's from now on.
 
         Raises Conflict if it was used for another request.

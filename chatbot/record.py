@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum, auto
 from typing import Any
@@ -38,7 +39,9 @@ _SHOWN: dict[Phase, tuple[str, str]] = {
     Phase.QUEUED: ("waiting_slot", "llm_streams"),
     Phase.LIVE: ("streaming", "streaming"),
 }
-_STATUSES = [status for status, _ in _SHOWN.values()]
+_WALK = list(_SHOWN.values())
+_STATUSES = [status for status, _ in _WALK]
+_STEPS = {phase: step for step, phase in enumerate(_SHOWN)}
 
 
 #: What `timings` has, each in milliseconds or unknown.
@@ -83,6 +86,7 @@ class Record:
         self.claim: Claim
         self.request_id = request_id.get()
         self.lookup_ms: float | None = None
+        self.on_end: Callable[[], None] | None = None  #: of a conversation, which waits for it
         self._shown_status = 0
         self._shown_position: tuple[str, int] | None = None
         self.events_at_end: int | None = None  #: of the log, if it ended by itself
@@ -104,20 +108,30 @@ class Record:
     def lost(self) -> bool:
         """Did it end with the process that had it, its text in part or as a whole?"""
         ended = self.claim.ended
-        return ended is not None and ended.error is not None and ended.error.code in _LOST
+        if ended is None:
+            return False
+        left = len(self.chunks_of_all())
+        return (ended.error is not None and ended.error.code in _LOST) or left < (self.events_at_end or 0)
 
     def progress(self, eta_s: float | None = None) -> Progress:
         """The status never goes back and the position never rises within a stage, whatever happens below."""
         ended = self.claim.ended
         if ended is not None:
             return Progress(ended.outcome.value, "ended", None, None)
-        status, stage = _SHOWN[self.broadcast.phase]
+        # Of a guest whose flight has ended, and whose end has not been told yet: as far as it has been.
+        status, stage = _SHOWN.get(self.broadcast.phase, _WALK[self._reached()])
         if stage == "preparing" and self.broadcast.step is not None:
             stage = f"preparing:{self.broadcast.step}"
-        self._shown_status = max(self._shown_status, _STATUSES.index(status))
+        self._shown_status = max(self._shown_status, _STATUSES.index(status), self._reached())
         position = self._position(stage)
         eta_ms = None if position is None or eta_s is None else round(eta_s * 1000)
         return Progress(_STATUSES[self._shown_status], stage, position, eta_ms)
+
+    def _reached(self) -> int:
+        """How far it has been since it arrived: another process may have shown that."""
+        since = self.ticket.arrived_at
+        entered = self.broadcast.entered_at
+        return max((_STEPS.get(phase, 0) for phase, at in entered.items() if at >= since), default=0)
 
     def _position(self, stage: str) -> int | None:
         position = self.broadcast.place
@@ -130,6 +144,8 @@ class Record:
 
     def freeze(self) -> None:
         """It has ended: what its broadcast produces for others from now on is not its text."""
+        if self.on_end is not None:
+            self.on_end()
         if self.alone:
             log = self.broadcast.log
             self._own = log.events

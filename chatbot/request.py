@@ -32,6 +32,7 @@ class ChatRequest:
     priority: Priority = Priority.INTERACTIVE
     cache: CacheDirectives = field(default_factory=CacheDirectives)
     request_id: str | None = None
+    conversation: str | None = None
 
     @property
     def shareable(self) -> bool:

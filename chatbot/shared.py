@@ -23,6 +23,7 @@ from cache.requests import SharedRequests
 from cache.views import View
 from chatbot import told
 from chatbot.asked import Asked
+from chatbot.endings import refuse_unless_cancelled
 from chatbot.freshness import usable
 from chatbot.guests import Guests
 from chatbot.known import KnownRequests
@@ -40,8 +41,6 @@ from upstream.chunk import Chunk
 ATTACH_S = 1.0
 #: Of a hit, which must never wait for Redis longer than a look-up may.
 HIT_S = 0.1
-#: At most so long for a reader's cursor to be reached by what its maker publishes, beside a lease.
-READABLE_S = 2.0
 _WAIT_MS = 250
 
 
@@ -70,10 +69,10 @@ class SharedChatManager(ChatManager):
     async def _admitted_once(self, asked: Asked, request_id: str) -> tuple[Record, bool]:
         self.forget_old()
         ticket, digest = asked.ticket, self._keys.identity(asked.request.body)
-        known = await self._idempotency.known(ticket.tenant, request_id, digest)
+        known = await self.idempotency.known(ticket.tenant, request_id, digest)
         if known is not None:
             return await self.seek(known, ticket.tenant), False
-        with self._idempotency.first(ticket.tenant, request_id, digest) as entry:
+        with self.idempotency.first(ticket.tenant, request_id, digest) as entry:
             earlier = await self._once.earlier(request_id, ticket, digest)
             if earlier is not None:
                 return earlier, False
@@ -117,10 +116,10 @@ class SharedChatManager(ChatManager):
                 asked.too_old = record is None
                 if record is None or asked.request.cache.only_if_cached:
                     return await self._told(record)
-                record.known = self._relay.up  # by the look-up itself
+                record.known = asked.named and self._relay.up  # by the look-up itself
                 if record.native:
                     self._known.ended(record)  # which could not know how long it took
-                return record
+                return record if asked.named else await self._told(record)
             follows = self._decide(asked, found)
         if isinstance(follows, Record):
             return follows if follows.known else await self._told(follows)
@@ -166,7 +165,7 @@ class SharedChatManager(ChatManager):
             asked.key, flight = secrets.token_hex(31) + asked.key[-2:], None
         asking = Asking(
             asked.key,
-            asked.ticket.id,
+            asked.ticket.id if asked.named else "",
             told.about_unborn(asked.ticket, asked.key, asked.via.route, native=asked.via.native),
             self._known.running_ms,
             "fi" if asked.via.native else "fi+",
@@ -174,7 +173,7 @@ class SharedChatManager(ChatManager):
             fresh=asked.key in self._relay.leads or (flight is not None and not flight.remote),
             lead=not self._broadcasts.outlook.hopeless,
             body=msgspec.json.encode(request.body) if self._relay.durable else b"",
-            hit=told.hit() if asked.via.native else b"",
+            hit=told.hit() if asked.via.native and asked.named else b"",
             hit_ttl_ms=self._known.retention_ms,
         )
         return await self._lane.claim(asking)
@@ -200,14 +199,14 @@ class SharedChatManager(ChatManager):
             mirror.body = asked.request.body
             self._relay.lead_instead(mirror, epoch)
             record = Record(asked.ticket, Role.LEADER, CacheResult.MISS, native=via.native, route=via.route)
-            record.lookup_ms, record.known = asked.waited_ms, True
+            record.lookup_ms, record.known = asked.waited_ms, asked.named
             return self._enrol(record, mirror.broadcast)
         try:
             record = self._lead(asked.key, asked.request, asked.ticket, via, asked.waited_ms, epoch)
         except GatewayError:
             self._known.give_up(asked.key, epoch, asked.ticket.id)
             raise
-        record.known = True
+        record.known = asked.named
         return record
 
     def _led(self, broadcast: Broadcast[Chunk], request: ChatRequest, *, registered: bool) -> None:
@@ -241,7 +240,7 @@ class SharedChatManager(ChatManager):
         record = Record(
             asked.ticket, Role.FOLLOWER, CacheResult.COALESCED, native=via.native, route=via.route
         )
-        record.known = True
+        record.known = asked.named
         self._enrol(record, broadcast)
         await self._attach(record, admission)
         return record
@@ -269,31 +268,31 @@ class SharedChatManager(ChatManager):
     # -- by id --------------------------------------------------------------------------------
     async def seek(self, id: str, tenant: str) -> Record:
         try:
-            return await self._guests.heard(self.find(id, tenant))
+            record = self.find(id, tenant)
         except NotFound:
-            return await self._guests.find(id, tenant)
+            record = await self._guests.find(id, tenant)
+        await self._guests.abreast.heard(record.broadcast)
+        await self._guests.last_word.settled(record)
+        return record
+
+    async def level(self, record: Record) -> None:
+        await self._guests.abreast.level(record.broadcast)
+        await self._guests.last_word.settled(record)
 
     async def stop(self, id: str, tenant: str) -> Record:
         record = await self.seek(id, tenant)
+        await self.level(record)
         if not record.guest:
             record = self.cancel(id, tenant)
-            await self._known.told(id, HIT_S)
+            await self._known.told(id, ATTACH_S)
+            if record.native and self._records.peek(id) is None:
+                # Somebody who read it elsewhere has been told another end before.
+                return refuse_unless_cancelled(await self.seek(id, tenant))
             return record
         await self._guests.cancel(record, CANCELLED)
         return record
 
     @asynccontextmanager
     async def readable(self, record: Record, cursor: tuple[int, int] | None) -> AsyncIterator[None]:
-        if record.guest and record.claim.ended is None:
-            self._guests.came(record)
-        mirror = self._relay.mirrors.get(record.broadcast.key or "")
-        if cursor is None or mirror is None or mirror.broadcast is not record.broadcast:
+        async with self._guests.readable(record, cursor):
             yield
-            return
-        # A reader from here on: what it waits for may have to be made again, and is only for who listens.
-        record.claim.connect()
-        try:
-            await mirror.until_reached(*cursor, READABLE_S + self._relay.flights.lease_ms / 1000)
-            yield
-        finally:
-            record.claim.disconnect()

@@ -6,8 +6,12 @@ import asyncio
 import secrets
 import time
 from dataclasses import dataclass, replace
+from typing import Final
 
 from admission import Priority, order_of
+
+#: Of an id without a partition.
+ID_LENGTH: Final = 37
 
 
 def new_id() -> str:
@@ -35,8 +39,11 @@ class Ticket:
         return cls(new_id(), tenant, priority, now, time.time(), traceparent)
 
     def placed(self, key: str) -> Ticket:
-        """The same, its id ending as `key` does: what Redis knows of both is in one partition."""
-        return replace(self, id=self.id + key[-2:])
+        """The same, its id ending as `key` does: what Redis knows of both is in one partition.
+
+        Once is enough: a turn of a conversation has its id before its key.
+        """
+        return self if len(self.id) > ID_LENGTH else replace(self, id=self.id + key[-2:])
 
     @property
     def order(self) -> float:

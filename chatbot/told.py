@@ -113,6 +113,11 @@ def ended_with(error: GatewayError) -> bytes:
     return _encoder.encode(Ended(Outcome.FAILED.value, True, *_error(error)))
 
 
+def ended_as(end: End, events: int) -> bytes:
+    """An end that all share, as a reader elsewhere is about to be told it; its times its owner says."""
+    return _encoder.encode(Ended(end.outcome.value, True, *_error(end.error), end.reason, events))
+
+
 def cancelled(reason: str, events: int) -> bytes:
     """Its client's own wish, told to a process that did not admit it. What it had by then is its own."""
     return _encoder.encode(Ended(Outcome.CANCELLED.value, shared=False, reason=reason, events=events))

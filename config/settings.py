@@ -135,6 +135,24 @@ class Settings(BaseSettings):
         Flag, About("-", "1: the upstream repeats the full text in every chunk; send on only the growth")
     ] = False
 
+    # -- conversations
+    conversation_queue: Annotated[
+        Room, About("-", "turns of one conversation that may wait for the one before them")
+    ] = 4
+    conversation_ttl_s: Annotated[
+        Timer, About("shared", "how long a conversation is remembered after its last turn")
+    ] = 86400.0
+    conversation_max_turns: Annotated[
+        Count, About("shared", "turns kept of one conversation; beyond it the oldest is forgotten")
+    ] = 100
+    conversation_max_bytes: Annotated[Size, About("shared", "bytes kept of one conversation, likewise")] = (
+        _MIB
+    )
+    context_tokens: Annotated[
+        Count,
+        About("-", "the model's window, in estimated tokens: what of a conversation goes into a prompt"),
+    ] = 8192
+
     # -- the door
     max_body_bytes: Annotated[Size, About("-", "largest request body")] = 20 * _MIB
     api_keys: Annotated[

@@ -51,10 +51,6 @@ class InvalidRequest(GatewayError):
     code, message = "invalid_request", "The request is well-formed but not valid."
 
 
-class NotSupported(GatewayError):
-    code, message = "not_supported", "This gateway does not support that field."
-
-
 class BodyTooLarge(GatewayError):
     code, message = "body_too_large", "The request body is larger than this gateway accepts."
 
@@ -93,6 +89,19 @@ class HistoryGone(GatewayError):
 
 class NotCached(GatewayError):
     code, message = "not_cached", "The answer is not in the cache, and only-if-cached was asked."
+
+
+# -- conversations --------------------------------------------------------------------------
+class ConversationBusy(GatewayError):
+    code, message, retryable = "conversation_busy", "Too many turns of this conversation wait already.", True
+
+
+class ConversationUnavailable(GatewayError):
+    code, message, retryable = (
+        "conversation_unavailable",
+        "What was said in this conversation cannot be read now.",
+        True,
+    )
 
 
 # -- contention and capacity ----------------------------------------------------------------

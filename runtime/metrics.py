@@ -19,12 +19,17 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 _WAITS = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_RUNS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _TTFT = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60)
 
 # A `_created` series beside every counter says nothing that a scrape does not.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 STAGES = ("cache", "leaders", "followers", "llm_streams", "llm_calls")
+#: One more stage, in a process that has tools.
+TOOLS = "tools"
+TOOL_STATUSES = ("ok", "failed", "timed_out", "refused")
+STEP_STATUSES = ("done", "failed", "skipped", "streams")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,7 @@ class Metrics:
         self.upstream_in_flight = Gauge(
             "refrain_upstream_in_flight", "Open calls of the model.", registry=reg
         )
+        self.preparation = PreparationMetrics(reg, waits)
 
     def families(self) -> list[Family]:
         """Everything that this process has counted, as values that can be sent and added up."""
@@ -102,6 +108,75 @@ class Metrics:
             Family(m.name, m.documentation, m.type, [(s.name, s.labels, s.value) for s in m.samples])
             for m in self.registry.collect()
         ]
+
+
+class PreparationMetrics:
+    """Of tools and workflows. Their names are the operator's, so that the labels are closed sets too."""
+
+    def __init__(self, reg: CollectorRegistry, stage_waits: Histogram) -> None:
+        self._stage_waits = stage_waits
+        self.tool_calls = Counter(
+            "refrain_tool_calls_total", "Calls of tools, by their results.", ["tool", "status"], registry=reg
+        )
+        self.tool_calls_shared = Counter(
+            "refrain_tool_calls_shared_total",
+            "Those that took part in the run of another.",
+            ["tool"],
+            registry=reg,
+        )
+        self.tool_seconds = Histogram(
+            "refrain_tool_seconds", "Time of a tool's run.", ["tool"], buckets=_RUNS, registry=reg
+        )
+        self.tool_wait = Histogram(
+            "refrain_tool_wait_seconds",
+            "Wait of a tool's run for its rate and its slots.",
+            ["tool"],
+            buckets=_WAITS,
+            registry=reg,
+        )
+        self.left_threads = Gauge(
+            "refrain_tool_left_threads", "Threads of tools that run on after their time.", registry=reg
+        )
+        self.workflow_steps = Counter(
+            "refrain_workflow_steps_total",
+            "Steps of workflows, by how they ended.",
+            ["workflow", "status"],
+            registry=reg,
+        )
+        self.step_seconds = Histogram(
+            "refrain_workflow_step_seconds", "Time of a step.", ["workflow"], buckets=_RUNS, registry=reg
+        )
+        self.workflow_calls = Counter(
+            "refrain_workflow_calls_total", "Calls of the model by steps.", ["workflow"], registry=reg
+        )
+        self.fallbacks = Counter(
+            "refrain_workflow_fallbacks_total",
+            "Steps that were answered by their second model.",
+            ["workflow"],
+            registry=reg,
+        )
+        self.inner_calls_shared = Counter(
+            "refrain_inner_calls_shared_total",
+            "Calls of the model that preparation saved, as another had asked the same.",
+            registry=reg,
+        )
+
+    def expect(self, tools: Iterable[str], workflows: Iterable[str]) -> None:
+        """There are these: what counts them begins at 0, so that a rate sees the first event too."""
+        for tool in tools:
+            self._stage_waits.labels(TOOLS)
+            self.tool_calls_shared.labels(tool)
+            for status in TOOL_STATUSES:
+                self.tool_calls.labels(tool, status)
+        for workflow in workflows:
+            self.workflow_calls.labels(workflow)
+            self.fallbacks.labels(workflow)
+            for status in STEP_STATUSES:
+                self.workflow_steps.labels(workflow, status)
+
+    def waited_for_a_slot(self, seconds: float) -> None:
+        """For one of the slots of all tools."""
+        self._stage_waits.labels(TOOLS).observe(seconds)
 
 
 @dataclass(frozen=True, slots=True)

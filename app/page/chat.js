@@ -1,7 +1,8 @@
 // Questions and answers. POST /chat gives an id and a stream; the browser's EventSource reads and resumes it.
 // What the model says is put in as text, never as markup.
-import { count, duration, h, say } from "./dom.js";
+import { count, duration, h, say, stepName } from "./dom.js";
 import { bearer } from "./feed.js";
+import { costs } from "./preparation.js";
 
 const STATUS = {
   queued: "waiting to be prepared",
@@ -28,8 +29,8 @@ export async function problem(reply) {
 
 /** One question with its answer; `chat` is the Chat it belongs to. */
 class Turn {
-  constructor(chat, messages, cache) {
-    Object.assign(this, { chat, messages, cache, id: null, text: "", epochs: new Set(), running: true, complete: false });
+  constructor(chat, messages, cache, model) {
+    Object.assign(this, { chat, messages, cache, model, id: null, text: "", epochs: new Set(), running: true, complete: false });
     this.status = h("p", { className: "status" }, "asking");
     this.shared = h("span", { className: "shared" });
     this.chip = h("span", { className: "chip", hidden: true });
@@ -38,7 +39,7 @@ class Turn {
     this.stopButton = h("button", { type: "button" }, "Stop");
     this.againButton = h("button", { type: "button", hidden: true }, "Regenerate");
     this.stopButton.addEventListener("click", () => this.stop());
-    this.againButton.addEventListener("click", () => chat.ask(this.messages, this.complete ? "refresh" : this.cache));
+    this.againButton.addEventListener("click", () => chat.ask(messages, this.complete ? "refresh" : cache, model));
     this.element = h(
       "article",
       { "aria-busy": "true" },
@@ -54,7 +55,7 @@ class Turn {
     const reply = await fetch("/chat", {
       method: "POST",
       headers: { "content-type": "application/json", ...bearer(this.chat.key()) },
-      body: JSON.stringify(this.cache ? { ...last, cache: this.cache } : last),
+      body: JSON.stringify({ ...last, cache: this.cache, model: this.model || undefined }),
     });
     if (!reply.ok) {
       if (reply.status === 401) this.chat.needsKey(this);
@@ -104,7 +105,7 @@ class Turn {
 
   showStatus({ status, stage, queue_position: place, eta_ms: eta }) {
     let text = STATUS[status] ?? status;
-    if (stage?.startsWith("preparing:")) text += `: ${stage.slice(10)}`;
+    if (stage?.startsWith("preparing:")) text += `: ${stepName(stage.slice(10))}`;
     if (place) text += `, place ${count(place)}`;
     if (eta) text += `, about ${duration(eta)}`;
     say(this.status, text);
@@ -123,8 +124,9 @@ class Turn {
     if (!this.status.textContent.startsWith("streaming")) say(this.status, "streaming");
   }
 
-  done({ role, timings, usage, finish_reason: reason }) {
+  done({ role, timings, usage, finish_reason: reason, preparation }) {
     this.complete = true;
+    this.body.after(...costs(preparation));
     this.showRole(role);
     const parts = [];
     if (usage?.completion_tokens != null) parts.push(`${count(usage.completion_tokens)} tokens`);
@@ -155,6 +157,7 @@ class Turn {
       const record = await reply.json();
       this.text = this.body.textContent = record.text;
       this.complete = record.status === "completed";
+      this.body.after(...costs(record.preparation));
       this.end(this.complete ? "complete" : record.status, this.complete ? "quiet" : "bad");
     } catch {
       this.end("The gateway does not answer.", "bad");
@@ -222,7 +225,7 @@ export class Chat {
     this.refused = null;
     this.turns.splice(this.turns.indexOf(turn), 1);
     turn.element.remove();
-    this.ask(turn.messages, turn.cache);
+    this.ask(turn.messages, turn.cache, turn.model);
   }
 
   /** The epochs of all answers that this page has read. */
@@ -260,10 +263,10 @@ export class Chat {
       .flatMap((turn) => [turn.messages.at(-1), { role: "assistant", content: turn.text }]);
   }
 
-  async ask(messages, cache) {
+  async ask(messages, cache, model = this.parts.model.value) {
     if (this.full()) return;
     say(this.parts.error, "");
-    const turn = new Turn(this, messages, cache);
+    const turn = new Turn(this, messages, cache, model);
     this.turns.push(turn);
     this.parts.hello.hidden = true;
     this.parts.talk.append(turn.element);

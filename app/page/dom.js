@@ -38,4 +38,7 @@ export function duration(ms) {
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
+/** A step of preparation: those of a workflow are a path. */
+export const stepName = (step) => step.split("/").join(" › ");
+
 export const percent = (part, all) => (all ? `${Math.round((100 * part) / all)} %` : "–");

@@ -3,6 +3,7 @@ import { Charts, Past } from "./charts.js";
 import { Chat } from "./chat.js";
 import { byId, h, say } from "./dom.js";
 import { bearer, Feed } from "./feed.js";
+import { Preparation } from "./preparation.js";
 import { Stages } from "./stages.js";
 import { showBroadcasts, showLedger, showWorkers } from "./tables.js";
 
@@ -14,6 +15,7 @@ const chat = new Chat({
   form: byId("ask"),
   question: byId("question"),
   turns: byId("turns"),
+  model: byId("model"),
   stop: byId("stop"),
   error: byId("ask-error"),
   talk: byId("talk"),
@@ -22,6 +24,7 @@ const chat = new Chat({
   keyRow: byId("key-row"),
 });
 const stages = new Stages(byId("stages"));
+const preparation = new Preparation(byId("preparation"));
 const charts = new Charts(byId("charts"));
 let past = null;
 let procs = []; // who the frames are of: behind a proxy, another gateway may answer for the history
@@ -76,6 +79,7 @@ function showFrame(frame) {
   const worker = frame.workers.find((one) => one.worker === whose);
   const shown = worker ?? frame;
   stages.show(shown.stages);
+  preparation.show(frame.preparation);
   showLedger(byId("ledger"), frame.totals);
   showBroadcasts(byId("broadcasts"), byId("broadcast-count"), frame.broadcasts, chat.epochs);
   showWorkers(byId("workers"), frame.workers);
@@ -132,7 +136,10 @@ async function recall() {
 
 // -- is it well ---------------------------------------------------------------------------------
 function showConnection(now) {
-  if (now === "live" && connection !== "live") recall();
+  if (now === "live" && connection !== "live") {
+    recall();
+    askForWorkflows();
+  }
   connection = now;
   showHealth();
 }
@@ -166,6 +173,22 @@ function showHealth() {
   }
 }
 
+// -- workflows ----------------------------------------------------------------------------------
+/** They are models that can be asked for; without any there is nothing to choose. */
+async function askForWorkflows() {
+  try {
+    const reply = await fetch("/v1/models", { headers: bearer(chat.key()) });
+    const names = (await reply.json()).data.map((one) => one.id).filter((id) => id.startsWith("workflow:"));
+    byId("model-row").hidden = !names.length;
+    if (byId("model").children.length === names.length + 1) return; // what has been chosen stays
+    byId("model").replaceChildren(
+      ...["", ...names].map((name) => h("option", { value: name }, name ? name.slice(9) : "the model")),
+    );
+  } catch {
+    // Then there is no choice, and the model answers.
+  }
+}
+
 // -- start --------------------------------------------------------------------------------------
 function open() {
   connection = "connecting";
@@ -183,4 +206,5 @@ byId("suggestions").replaceChildren(
 document.addEventListener("visibilitychange", () => document.hidden || recall());
 setInterval(askReadiness, READY_MS);
 askReadiness();
+byId("key-row").addEventListener("submit", askForWorkflows);
 open();

@@ -6,6 +6,7 @@ const STAGES = {
   leaders: ["Leaders", "new questions being prepared"],
   followers: ["Followers", "joining an answer under way"],
   llm_calls: ["LLM calls", "made during preparation"],
+  tools: ["Tools", "called for the model"],
   llm_streams: ["LLM streams", "answers from the model, while somebody listens"],
 };
 const ORDER = Object.keys(STAGES);

@@ -1,5 +1,5 @@
 // What is counted: the ledger of what sharing saves, the broadcasts, the workers.
-import { count, duration, h, percent, say } from "./dom.js";
+import { count, duration, h, percent, say, stepName } from "./dom.js";
 
 const MOST_BROADCASTS = 8;
 // A frame lists so many at most (app/snapshot.py).
@@ -12,7 +12,7 @@ const PHASES = {
   live: "streaming",
 };
 
-function table(caption, heads, rows) {
+export function table(caption, heads, rows) {
   return h(
     "table",
     {},
@@ -22,7 +22,7 @@ function table(caption, heads, rows) {
   );
 }
 
-const row = (cells, properties = {}) =>
+export const row = (cells, properties = {}) =>
   h("tr", properties, ...cells.map((cell) => h("td", {}, ...(Array.isArray(cell) ? cell : [cell]))));
 
 /** `mine`: the epochs of the answers that this page reads or has read. An id begins with its epoch. */
@@ -41,7 +41,8 @@ export function showBroadcasts(element, number, broadcasts, mine) {
     (a, b) => ours(b) - ours(a) || b.subscribers - a.subscribers || a.age_ms - b.age_ms,
   );
   const rows = first.slice(0, MOST_BROADCASTS).map((one) => {
-    const phase = [h("span", { className: `phase ${one.phase}` }), PHASES[one.phase] ?? one.phase];
+    const step = one.step ? `: ${stepName(one.step)}` : "";
+    const phase = [h("span", { className: `phase ${one.phase}` }), (PHASES[one.phase] ?? one.phase) + step];
     if (ours(one)) phase.push(h("span", { className: "yours" }, "yours"));
     const readers = one.processes > 1 ? `${count(one.subscribers)} on ${one.processes} workers` : count(one.subscribers);
     return row([phase, readers, count(one.events), duration(one.age_ms)], {

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
-from app import native_stream
+from app import native_stream, waiting_stream
 from app.cursor import cursor_given, start_of
 from app.exchange import Endpoint, Exchange
 from app.gateway import Gateway
 from app.openai_answer import cache_status, server_timing
 from app.parsing import native_request
 from app.sse import HEADERS
-from app.submission import submit
+from app.submission import submit_turn
 from chatbot.record import Record
-from chatbot.via import NATIVE
+from chatbot.waiting import Waiting
 
 
 class ChatRoutes:
@@ -32,9 +32,9 @@ class ChatRoutes:
     async def submit(self, exchange: Exchange) -> None:
         """202 with the new record, 200 with the old one where the request_id is known."""
         gateway = self._gateway
-        submitted = await submit(gateway, exchange, NATIVE, native_request)
+        submitted = await submit_turn(gateway, exchange, native_request)
         record, tenant = submitted.record, submitted.tenant
-        progress = gateway.manager.progress(record)
+        progress = gateway.manager.progress(record) if isinstance(record, Record) else record.progress()
         id = record.ticket.id
         await exchange.json(
             202 if submitted.new else 200,
@@ -50,7 +50,10 @@ class ChatRoutes:
     async def stream(self, exchange: Exchange) -> None:
         gateway = self._gateway
         tenant = gateway.auth.reader(exchange, exchange.id)
-        record = await gateway.manager.seek(exchange.id, tenant)
+        record = await gateway.conversations.seek(exchange.id, tenant)
+        if isinstance(record, Waiting):
+            await waiting_stream.stream(exchange, gateway, record, tenant)
+            return
         async with gateway.manager.readable(record, cursor_given(exchange)):
             await self._read(exchange, record)
 
@@ -72,9 +75,14 @@ class ChatRoutes:
         await native_stream.stream(exchange, gateway.connections, gateway.manager, record, start, headers)
 
     async def status(self, exchange: Exchange) -> None:
-        record = await self._gateway.manager.seek(exchange.id, self._gateway.auth.tenant(exchange))
-        await exchange.json(200, self._gateway.manager.snapshot(record))
+        gateway = self._gateway
+        record = await gateway.conversations.seek(exchange.id, gateway.auth.tenant(exchange))
+        if not isinstance(record, Waiting):
+            await gateway.manager.level(record)
+        await exchange.json(
+            200, record.snapshot() if isinstance(record, Waiting) else gateway.manager.snapshot(record)
+        )
 
     async def cancel(self, exchange: Exchange) -> None:
-        record = await self._gateway.manager.stop(exchange.id, self._gateway.auth.tenant(exchange))
+        record = await self._gateway.conversations.stop(exchange.id, self._gateway.auth.tenant(exchange))
         await exchange.json(200, self._gateway.manager.snapshot(record))

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 #: The flight that is being prepared by this task, and by what it calls.
 preparing: Final[ContextVar[_Flight | None]] = ContextVar("preparing", default=None)
 
+#: The steps of a workflow that this task is in, the innermost last.
+_steps: Final[ContextVar[tuple[Span, ...]]] = ContextVar("steps", default=())
+
 _STAGES: Final = {
     Phase.WAITING: names.WAIT_LEADERS,
     Phase.PREPARING: names.PREPARE,
@@ -144,11 +147,44 @@ class _Flight:
         self._end_step()
         self._step = self._spans.begin(names.STEP.format(step=name), _now(), parent=self._stage)
 
+    def begin_part(self, name: str) -> None:
+        """A step of a workflow, which may have others beside it: it is this task's until `end_part`."""
+        span = self._spans.begin(names.STEP.format(step=name), _now(), parent=self._here)
+        _steps.set((*_steps.get(), span))
+
+    def end_part(self) -> None:
+        *outer, span = _steps.get()
+        _steps.set(tuple(outer))
+        span.end(_now(), failed=False)
+
+    def tool(self, tool: str, outcome: str, ran_s: float, *, ok: bool, shared: bool) -> None:
+        """A call of a tool has ended now."""
+        now = _now()
+        span = self._spans.begin(
+            names.TOOL.format(tool=tool),
+            now - ran_s,
+            parent=self._here,
+            attributes={
+                names.OPERATION: names.OPERATION_TOOL,
+                names.TOOL_NAME: tool,
+                names.OUTCOME: outcome,
+                names.ROLE: names.ROLE_SHARED if shared else names.ROLE_BEGAN,
+            },
+        )
+        span.end(now, failed=not ok)
+
+    @property
+    def _here(self) -> Span:
+        """What runs in this task: a step of a workflow, or of preparation."""
+        inside = _steps.get()
+        return inside[-1] if inside else self._step or self._stage
+
     def call(self, model: object, parent: Span | None = None) -> Span:
         """A call of the model: the answer's, or one made by the step of preparation that runs."""
         name, attributes = self._called.as_span(model)
-        inside = parent or self._step or self._stage
-        return self._spans.begin(name, _now(), kind="client", parent=inside, attributes=attributes)
+        return self._spans.begin(
+            name, _now(), kind="client", parent=parent or self._here, attributes=attributes
+        )
 
     def _tell_answer(self, broadcast: Broadcast[Chunk]) -> None:
         """Of a call that is made again nothing is in the log."""

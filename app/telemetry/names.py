@@ -15,15 +15,17 @@ CACHE_LOOKUP: Final = "cache lookup"
 FLIGHT: Final = "flight"
 WAIT_LEADERS: Final = "wait leaders"
 PREPARE: Final = "prepare"
-#: One step of preparation: "prepare hook", "prepare planning".
+#: One step of preparation: "prepare hook", "prepare tools", "prepare workflow/draft".
 STEP: Final = "prepare {step}"
 WAIT_SUBSCRIBER: Final = "wait subscriber"
 WAIT_LLM_STREAMS: Final = "wait llm_streams"
 #: A call of the model: the operation and the model that was asked.
 CHAT: Final = "chat {model}"
+#: A call of a tool.
+TOOL: Final = "execute_tool {tool}"
 
 SPANS: Final = (
-    REQUEST, CACHE_LOOKUP, FLIGHT, WAIT_LEADERS, PREPARE, STEP, WAIT_SUBSCRIBER, WAIT_LLM_STREAMS, CHAT,
+    REQUEST, CACHE_LOOKUP, FLIGHT, WAIT_LEADERS, PREPARE, STEP, WAIT_SUBSCRIBER, WAIT_LLM_STREAMS, CHAT, TOOL,
 )  # fmt: skip
 
 # -- events -----------------------------------------------------------------------------------
@@ -62,16 +64,21 @@ FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
 FIRST_CHUNK_S: Final = "gen_ai.response.time_to_first_chunk"
 INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
 OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+TOOL_NAME: Final = "gen_ai.tool.name"
 
 ATTRIBUTES: Final = (
     CHAT_ID, REQUEST_ID, ROLE, CACHE, OUTCOME, TTFT_MS, ATTEMPT, EVENTS, LINK,
     METHOD, ROUTE, STATUS, SCHEME, PATH, ERROR, SERVER, PORT,
     OPERATION, PROVIDER, REQUEST_MODEL, REQUEST_STREAM, RESPONSE_MODEL, RESPONSE_ID, FINISH_REASONS,
-    FIRST_CHUNK_S, INPUT_TOKENS, OUTPUT_TOKENS,
+    FIRST_CHUNK_S, INPUT_TOKENS, OUTPUT_TOKENS, TOOL_NAME,
 )  # fmt: skip
 
 # -- values -----------------------------------------------------------------------------------
 OPERATION_CHAT: Final = "chat"
+OPERATION_TOOL: Final = "execute_tool"
+#: Who had the run of a tool begun, and who took part in it.
+ROLE_BEGAN: Final = "leader"
+ROLE_SHARED: Final = "follower"
 #: The wire that is spoken; `server.address` says to whom.
 PROVIDER_OPENAI: Final = "openai"
 PROVIDER_SIMULATED: Final = "refrain.simulated"

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from app.preparation_watch import PreparationWatch
 from app.telemetry import names
 from app.telemetry.calls import answered
 from app.telemetry.flights import FlightSpans, preparing
@@ -15,6 +16,7 @@ from broadcast.broadcast import Broadcast
 from broadcast.lifecycle import Phase
 from broadcast.manager import BroadcastManager
 from processing.preparer import Preparer, Prompt
+from processing.tools.results import Status
 from runtime.errors import UpstreamError
 from upstream.chunk import Chunk
 from upstream.client import ModelClient
@@ -66,6 +68,28 @@ class TracedPreparer(Preparer):
 
         with self._spans.preparing(prompt.turn):
             return await self._plain.prepare(prompt, told)
+
+
+class TracedWatch(PreparationWatch):
+    """A span for each call of a tool and each step of a workflow, told in the tasks that they belong to."""
+
+    def ended(self, tool: str, status: Status, ran_s: float, *, shared: bool) -> None:
+        super().ended(tool, status, ran_s, shared=shared)
+        if flight := preparing.get():
+            with harmless():
+                flight.tool(tool, str(status), ran_s, ok=status is Status.OK, shared=shared)
+
+    def step_began(self, where: str) -> None:
+        super().step_began(where)
+        if flight := preparing.get():
+            with harmless():
+                flight.begin_part(where)
+
+    def step_ended(self, where: str) -> None:
+        super().step_ended(where)
+        if flight := preparing.get():
+            with harmless():
+                flight.end_part()
 
 
 class TracedClient(ModelClient):

@@ -4,6 +4,7 @@
 local m = redis.call('HMGET', M, 'e', 'o', 'st', 'n', 'z', 'ph', 'l', 'b')
 if not m[1] then return {} end
 if m[3] == 'live' then
+  if unheard() then m[6] = '' end
   stake(ARGV[5], true)
   if m[2] ~= me then tell(m[2], 'W|' .. k .. '|' .. m[1]) end
 end

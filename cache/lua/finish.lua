@@ -17,7 +17,7 @@ if others() > 0 or m[5] == '1' or ARGV[11] == '1' then
   redis.call('XADD', S, e .. '-' .. (n + 1), 't', how, 'd', ARGV[7])
 end
 if ARGV[9] ~= '' then redis.call('SET', C, ARGV[9], 'PX', ARGV[10]) end
-redis.call('HSET', M, 'st', how, 'n', n)
+redis.call('HSET', M, 'st', how, 'n', n, 'l', now + READ)
 touch()
 note(me, 'D|' .. k .. '|' .. e .. '|' .. (n + 1))
 return {'OK'}

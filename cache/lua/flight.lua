@@ -6,6 +6,9 @@ local now = T[1] * 1000 + math.floor(T[2] / 1000)
 local M, S, U, F, C = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local me, k, lease, ttl = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
+-- An ended flight has `l` too: until then those who follow may read how it ended, before another takes its place.
+local READ = 200
+
 local function tell(proc, message)
   redis.call('PUBLISH', 'g:i:' .. proc, message)
 end
@@ -29,6 +32,15 @@ local function others()
     end
   end
   return follow, interested, connected
+end
+
+-- Nobody follows, so its maker writes nothing: what it said last of the phase may be old. It says it anew when asked.
+local function unheard()
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', U, now, '+inf')) do
+    if #name == 16 then return false end
+  end
+  redis.call('HSET', M, 'ph', '')
+  return true
 end
 
 -- This process's stake: 'f' follows, 'i' interested, '+' connected; '' none. `more`: beside what it has.

@@ -11,7 +11,7 @@ if interested > 0 then return {'BUSY', follow, interested, connected} end
 if follow > 0 or m[5] == '1' then
   redis.call('XADD', S, m[1] .. '-' .. (tonumber(m[4]) + 1), 't', ARGV[6], 'd', ARGV[7])
 end
-redis.call('HSET', M, 'st', ARGV[6])
+redis.call('HSET', M, 'st', ARGV[6], 'l', now + READ)
 touch()
 note(me, 'D|' .. k .. '|' .. m[1] .. '|' .. (tonumber(m[4]) + 1))
 return {'CANCELLED'}

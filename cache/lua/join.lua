@@ -45,6 +45,7 @@ if e and m[3] == 'live' then
   end
   if o ~= me and left >= 0 then
     if not may('j') then return {'BUSY'} end
+    if unheard() then m[7] = '' end
     stake(ARGV[7], true)
     tell(o, 'W|' .. k .. '|' .. e)
     remember('follower', e)
@@ -52,6 +53,8 @@ if e and m[3] == 'live' then
   end
 end
 if not may('l') then return {'MISS'} end
+-- Whoever still follows what has just ended would take this one for it; but it may be one of those who adopts it.
+if e and m[3] ~= 'live' and left > 0 and ARGV[9] ~= e and others() > 0 then return {'WAIT', math.min(left, 10)} end
 local new, wait = lead(tonumber(ARGV[5]), tonumber(ARGV[9]), ARGV[10])
 if not new then return {'WAIT', wait} end
 remember('leader', new)

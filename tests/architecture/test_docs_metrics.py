@@ -10,8 +10,10 @@ from broadcast.lifecycle import RUNNING
 from broadcast.outcome import Outcome
 from chatbot.record import CacheResult, Role
 from chatbot.via import NATIVE, OPENAI
+from processing.tools.events import UNKNOWN
+from processing.tools.results import Status
 from runtime.errors import QueueFull, QueueTimeout
-from runtime.metrics import STAGES, Metrics, StageReading, render
+from runtime.metrics import STAGES, STEP_STATUSES, TOOL_STATUSES, TOOLS, Metrics, StageReading, render
 from tests.architecture.pages import quoted, section, table, text_of
 from tests.architecture.tree import PACKAGES, ROOT, sources
 
@@ -25,6 +27,10 @@ def served() -> dict[str, tuple[str, frozenset[str]]]:
     metrics.requests.labels("chat", "leader", "completed")
     metrics.joins.labels("live")
     metrics.redis_errors.labels("get")
+    metrics.preparation.expect(["tool"], ["workflow"])
+    metrics.preparation.tool_seconds.labels("tool")
+    metrics.preparation.tool_wait.labels("tool")
+    metrics.preparation.step_seconds.labels("workflow")
     stages = [StageReading("cache", 1, 0, 0, 0, 0.0, 0, 0)]
     page = render(metrics.families(), stages, workers=1, restarts=0)
     families = list(text_string_to_metric_families(page.decode()))
@@ -60,7 +66,8 @@ def scripts() -> set[str]:
     """Every script that is called, which what precedes several of them is not; and the plain commands."""
     bodies = {path.stem for path in (ROOT / "cache/lua").glob("*.lua")}
     code = "\n".join(path.read_text(encoding="utf-8") for path in sources(PACKAGES))
-    return bodies - {"flight", "pool"} | {name.lower() for name in re.findall(r"\.do\(\"(\w+)\"", code)}
+    plain = {name.lower() for name in re.findall(r"\.do\(\"(\w+)\"", code)}
+    return bodies - {"conversation", "flight", "pool"} | plain
 
 
 def test_the_metrics_page_lists_the_values_of_labels() -> None:
@@ -68,7 +75,11 @@ def test_the_metrics_page_lists_the_values_of_labels() -> None:
     documented = {row[0]: set(quoted(row[1])) for row in table(section(PAGE, "Label values"))}
     metrics = Metrics()
     assert documented == {
-        "`stage`": set(STAGES),
+        "`stage`": {*STAGES, TOOLS},
+        "`tool`": {UNKNOWN},
+        "`status` of tools": {*Status} & set(TOOL_STATUSES),
+        "`workflow`": set(),
+        "`status` of steps": set(STEP_STATUSES),
         "`reason`": reasons(),
         "`route`": {NATIVE.route, OPENAI.route},
         "`role`": {*Role, "none"},

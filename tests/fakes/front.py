@@ -25,14 +25,17 @@ from app.observer import PipelineObserver
 from app.parsing import with_model
 from app.pulse import BEAT_S, Pulse
 from app.routes.chat import ChatRoutes
+from app.routes.conversations import ConversationRoutes
 from app.routes.openai import OpenAIRoutes
 from chatbot.record import Record
 from chatbot.request import ChatRequest
 from chatbot.ticket import Ticket
 from chatbot.via import Via
+from chatbot.waiting import Waiting
 from runtime.metrics import Metrics
 from runtime.supervisor import Supervisor
 from tests.fakes.asgi import Peer
+from tests.fakes.conversations import conversations
 from tests.fakes.model import Call
 from tests.fakes.pipeline import Pipeline, pipeline
 from tests.fakes.turns import settle
@@ -64,14 +67,21 @@ class Front:
         self.supervisor = supervisor
         self.pulse = Pulse()
         self.connections = Connections(supervisor, self.pulse, send_timeout_s)
-        self._note_prompts()
         self.auth = Auth(keys, None)
         self.observer = PipelineObserver(Metrics())
         self.manager = pipe.manager
+        self.conversations = conversations(pipe)
+        self._note_prompts()
         self.max_body_bytes = 10_000
         self.client = Models()
         gateway = cast(Gateway, self)  # duck-typed: the real one builds real connections
-        self.app: ASGIApp = Router([*OpenAIRoutes(gateway).routes(), *ChatRoutes(gateway).routes()])
+        self.app: ASGIApp = Router(
+            [
+                *OpenAIRoutes(gateway).routes(),
+                *ChatRoutes(gateway).routes(),
+                *ConversationRoutes(gateway).routes(),
+            ]
+        )
 
     async def models(self) -> list[dict[str, Any]]:
         return await self.client.models()
@@ -164,6 +174,13 @@ class Front:
             return await submit(request, ticket, via)
 
         self.pipe.manager.submit = noting  # type: ignore[method-assign]
+        converse = self.conversations.submit
+
+        async def noting_turns(request: ChatRequest, ticket: Ticket) -> tuple[Record | Waiting, bool]:
+            self.pipe.prompts[ticket.id] = request.body["messages"][-1]["content"]
+            return await converse(request, ticket)
+
+        self.conversations.submit = noting_turns  # type: ignore[method-assign]
 
 
 async def beat() -> None:

@@ -143,6 +143,7 @@ class Pipeline:
     witness: Witness = field(default_factory=Witness)
     flights: Flights[Broadcast[Chunk]] = field(default_factory=Flights)
     prompts: dict[str, str] = field(default_factory=dict)  #: by the request's id
+    spoken: list[str] = field(default_factory=list)  #: what may be said by others than the model
 
     def __post_init__(self) -> None:
         limits = self.limits
@@ -158,8 +159,9 @@ class Pipeline:
         self.records = WitnessedRecords(limits.retention_s, limits.retention_bytes)
         self.broadcasts = self._broadcasts()
         self.timers = ClaimTimers(limits.queue_s, limits.slot_s, limits.subscribe_s, limits.grace_s)
+        self.keys = SharingKeys(share_globally=False, normalize_loosely=False, fingerprint=("test",))
         self.manager = ChatManager(
-            SharingKeys(share_globally=False, normalize_loosely=False, fingerprint=("test",)),
+            self.keys,
             self.lane,
             self.flights,
             self.followers,

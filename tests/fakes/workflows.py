@@ -93,6 +93,7 @@ class Flows:
         )
         self.tools = RoundTools(self.calls)
         self.shown: list[str] = []
+        self.ended: list[str] = []
         self.records: list[Record] = []
         self.turn = FakeTurn()
         self.step = WorkflowStep(
@@ -101,6 +102,7 @@ class Flows:
             lambda prompt: Caller("scope", "acme"),
             lambda caller: self.tools,
             show=lambda turn, where: self.shown.append(where),
+            over=lambda turn, where: self.ended.append(where),
             told=lambda turn, record: self.records.append(record),
             uniform=lambda low, high: high,
         )
@@ -122,7 +124,8 @@ class Flows:
         return {step.name: step.status for step in self.record.steps}
 
     def assert_over(self) -> None:
-        """Every permit is back, no call is open, and the flight's place is its own again."""
+        """Every permit is back, no call is open, and no step that was shown is still under way."""
+        assert sorted(self.shown) == sorted(self.ended)
         assert_free(self.stage)
         assert self.model.in_flight["llm_calls"] == 0
         assert not any(call.open for call in self.model.calls)

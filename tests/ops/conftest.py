@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.ops import prepared
 from tests.ops.load import ADMIN_KEY, LIMITS, Load
 from tests.ops.prometheus import Prometheus, Scraped, configure
 from tests.servers import standalone
 from tests.system.processes import GatewayProcess, SimulatorProcess
+from tests.system.workplace import Workplace
 
 
 @pytest.fixture(scope="session")
@@ -23,16 +25,18 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
         simulator = SimulatorProcess(ttft=0.02, tps=0, tokens=8)
         stack.callback(simulator.kill)
         gateways = []
-        for workers, settings in ((2, {}), (1, _planning(simulator))):
+        folder = tmp_path_factory.mktemp("preparation")
+        preparing = {**_planning(simulator), **prepared.settings(folder / "flows")}
+        given: dict[str, object]
+        for workers, settings in ((2, {}), (1, preparing)):
             given = {"REDIS_URL": redis.url, **LIMITS, **settings}
             gateway = GatewayProcess(simulator.base_url, workers=workers, **given)
             stack.callback(gateway.kill)
             gateways.append(gateway)
         instances = [gateway.url.removeprefix("http://") for gateway in gateways]
-        folder = tmp_path_factory.mktemp("prometheus")
-        prometheus = _prometheus(stack, folder, instances)
+        prometheus = _prometheus(stack, tmp_path_factory.mktemp("prometheus"), instances)
         begin = time.time()
-        asyncio.run(Load(prometheus, gateways, simulator, redis).run())
+        asyncio.run(Load(prometheus, gateways, simulator, redis, Workplace(folder)).run())
         yield Scraped(prometheus, instances, begin, time.time())
 
 

@@ -10,6 +10,7 @@ from itertools import count
 import aiohttp
 
 from tests.fakes.eventually import eventually
+from tests.ops import prepared
 from tests.ops.prometheus import Prometheus
 from tests.servers import RedisServer
 from tests.system.client import Client
@@ -17,6 +18,7 @@ from tests.system.crew import processes
 from tests.system.processes import GatewayProcess, SimulatorProcess, fetch
 from tests.system.prompts import prompt
 from tests.system.scene import together
+from tests.system.workplace import Workplace
 
 ADMIN_KEY = "the-key-of-the-operator"
 #: Small limits, so that few callers fill them.
@@ -38,17 +40,21 @@ _NUMBERS = count()
 
 @dataclass
 class Load:
-    """Two gateways on one Redis and one model. The first has two workers, the second plans its answers."""
+    """Two gateways on one Redis and one model. The first has two workers, the second plans its answers, and
+    has tools and a workflow.
+    """
 
     prometheus: Prometheus
     gateways: list[GatewayProcess]
     simulator: SimulatorProcess
     redis: RedisServer
+    work: Workplace
 
     async def run(self) -> None:
         async with Client(self.gateways[0].url) as one, Client(self.gateways[1].url) as planned:
             await self._mixed(one, planned)
             await self._full(one, planned)
+            await self._overdue(planned)
             await self._without_redis(one)
             await self._killed(one)
             await self._mixed(one, planned)
@@ -64,6 +70,7 @@ class Load:
         enough = self.prometheus.value(scrapes) + _SCRAPES
         while self.prometheus.value(scrapes) < enough:
             await together(_wave(client, f"{next(_NUMBERS)}") for client in clients)
+            await prepared.wave(clients[-1], self.work, f"{next(_NUMBERS)}")
 
     async def _full(self, one: Client, planned: Client) -> None:
         """Answers and plans stand still until every place is taken, some wait, and some are refused."""
@@ -80,6 +87,14 @@ class Load:
                 'refrain_stage_refused_total{reason="queue_full"}',
             )
             self.simulator.release(gate)
+
+    async def _overdue(self, planned: Client) -> None:
+        """A blocking tool runs on after its time, until it has been seen."""
+        async with asyncio.timeout(_SEEN_S):
+            while (await planned.complete(prepared.overdue(self.work))).status != 200:
+                continue  # the places are still full of those before
+        await self._seen("refrain_tool_left_threads")
+        self.work.open("overdue")
 
     async def _without_redis(self, client: Client) -> None:
         """Look-ups fail, answers go on."""

@@ -56,12 +56,13 @@ def test_every_code_has_the_openai_shape(code: str) -> None:
 
 @pytest.mark.parametrize("code", STATUS)
 def test_every_429_and_503_says_when_to_come_back_and_why(code: str) -> None:
-    """`Retry-After` and `x-refrain-reason` on those, and on no other."""
+    """Both headers on those, and on no other, but that a busy conversation has its reason too."""
     error = BY_CODE.get(code) or GatewayError(code=code)
     found = headers(error)
     asks_back = STATUS[code] in (429, 503)
     assert ("retry-after" in found) == asks_back
-    assert found.get("x-refrain-reason") == (code if asks_back else None)
+    named = asks_back or code == "conversation_busy"
+    assert found.get("x-refrain-reason") == (code if named else None)
     assert found.get("www-authenticate") == ("Bearer" if STATUS[code] == 401 else None)
 
 

@@ -13,7 +13,7 @@ from admission import Priority
 from app.exchange import Exchange
 from app.parsing import Asked, native_request, openai_request, with_model
 from chatbot.request import CacheDirectives
-from runtime.errors import GatewayError, InvalidRequest, NotSupported
+from runtime.errors import GatewayError, InvalidRequest
 from tests.fakes.asgi import Peer
 
 HI = [{"role": "user", "content": "hi"}]
@@ -114,14 +114,6 @@ def test_what_is_wrong_with_a_native_body_is_named(body: dict[str, Any], param: 
     with pytest.raises(InvalidRequest) as refused:
         native(body)
     assert refused.value.param == param
-
-
-def test_conversations_are_refused_by_name() -> None:
-    """Ignoring the field would be fake success: the history would be missing from the prompt."""
-    with pytest.raises(NotSupported) as refused:
-        native({"message": "x", "conversation_id": "c"})
-    assert refused.value.param == "conversation_id"
-    assert native({"message": "x", "conversation_id": None}).request.body.keys() == {"messages"}
 
 
 @pytest.mark.parametrize(
@@ -256,7 +248,7 @@ def outcome(parse: Callable[[dict[str, Any]], Asked], body: dict[str, Any]) -> A
     """What came of it: any other error is one."""
     try:
         return parse(body)
-    except (InvalidRequest, NotSupported) as refused:
+    except InvalidRequest as refused:
         return refused
 
 

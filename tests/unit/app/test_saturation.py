@@ -12,6 +12,7 @@ from admission import Admission, Priority, Stage
 from app.saturation import CALM_READINGS, INTERVAL_S, READINGS, SaturationWatch
 from chatbot.ticket import Ticket
 from runtime.supervisor import Supervisor
+from tests.fakes.tools import Bench, Played, call
 from tests.virtual_time import virtual
 
 
@@ -78,6 +79,20 @@ async def test_only_recovery_arms_it_again(caplog: pytest.LogCaptureFixture) -> 
     fill(stage, 3)
     look(watch, READINGS)
     assert len(caplog.records) == 2
+
+
+@virtual
+async def test_the_slots_of_a_tool_are_a_limit_too(caplog: pytest.LogCaptureFixture) -> None:
+    """Row 82: the slots of all tools and those of each; the busy one is named, and nobody else."""
+    bench = Bench(Played().sleeper("busy", limit=5), Played().sleeper("idle", limit=5), slots=10)
+    watch = SaturationWatch(bench.toolbox.stages)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(bench.run(*(call("busy", seconds=9, say=f"{n}") for n in range(4))))
+        await asyncio.sleep(1)
+        look(watch, 1000)
+    bench.assert_at_rest()
+    warned = [vars(record) for record in caplog.records if record.name == "refrain.saturation"]
+    assert [(one["stage"], one["in_use"], one["capacity"]) for one in warned] == [("tool:busy", 4, 5)]
 
 
 @virtual

@@ -38,7 +38,10 @@ async def test_at_rest_every_stage_is_listed_and_free() -> None:
     """The five stages in the order of the pipeline, each with the documented fields."""
     async with running_app(max_concurrent_leaders=3, queue_size=7) as app:
         shown = shown_by(app.state.gateway)
-        assert shown.keys() == {"state", "model", "stages", "broadcasts", "totals", "workers"}
+        assert shown.keys() == {
+            "state", "model", "stages", "broadcasts", "preparation", "totals", "workers",
+        }  # fmt: skip
+        assert shown["preparation"] == {"steps": {}, "tools": []}
         assert tuple(by_name(shown)) == STAGES
         for name, stage in by_name(shown).items():
             assert stage.keys() == {

@@ -163,7 +163,7 @@ class RelayScene:
 
     def broadcast(self, key: str = KEY, epoch: int = 5) -> Broadcast[Chunk]:
         made: Broadcast[Chunk] = Broadcast(key, Log(epoch), self.driver)
-        self.manager.running[made] = SimpleNamespace(body=BODY)
+        self.manager.running[made] = SimpleNamespace(body={"prepared": BODY}, question=BODY)
         self.table.claim(key, made)
         return made
 

@@ -9,6 +9,7 @@ import pytest
 
 from broadcast.broadcast import Broadcast
 from broadcast.leading import Leading, one_line
+from broadcast.lifecycle import Signal
 from broadcast.log import Log
 from broadcast.owner import Finish
 from cache.errors import StoreDown
@@ -218,6 +219,7 @@ def test_a_claim_that_comes_too_late_is_overruled(found: object) -> None:
 async def test_a_claim_waits_for_the_guard_and_takes_its_epoch() -> None:
     """Row 56: Redis has lost its memory; once it may be led in, the log gets the epoch that Redis gave."""
     play = Play(registered=False, private=True)
+    play.broadcast.signal(Signal.GRANTED)
     play.flights.replies["join"] = [Wait(3000), Led(77)]
     play.leading.touch()
     await asyncio.sleep(2.9)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from broadcast.lifecycle import Signal
 from broadcast.subscription import Subscription
 from cache.flights import Led, Wait
 from cache.views import Others
@@ -58,10 +59,24 @@ async def test_text_that_comes_while_redis_is_asked_keeps_its_epoch() -> None:
 
 
 @virtual
+async def test_who_still_waits_for_a_permit_claims_after_those_who_do_not() -> None:
+    """Rows 56 and 57: a prepared flight would give up its place for one that is behind a minute of others."""
+    scene = RelayScene()
+    leading = await unregistered(scene)
+    scene.flights.replies["join"] = [Wait(3000), Led(9)]
+    leading.touch()
+    await asyncio.sleep(3.49)
+    assert scene.called() == ["join"]
+    await asyncio.sleep(0.04)
+    assert scene.called() == ["join", "join"]
+
+
+@virtual
 async def test_the_guard_is_waited_for_as_long_as_redis_says() -> None:
     """Too early costs a call, too late a twin."""
     scene = RelayScene()
     leading = await unregistered(scene)
+    leading.broadcast.signal(Signal.GRANTED)
     scene.flights.replies["join"] = [Wait(3000), Led(9)]
     leading.touch()
     await asyncio.sleep(2.999)

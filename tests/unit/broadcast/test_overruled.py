@@ -48,7 +48,7 @@ class Relay:
         self.manager: Any = self
         self.leading = Leading()
         self.running = {self.leading.broadcast: self}
-        self.body = {"q": 1}
+        self.body = self.question = {"q": 1}
         self.done: list[str] = []
         self.mirrored: list[tuple[Any, Any]] = []
         self.on_moved = lambda broadcast: self.done.append("moved")

@@ -147,6 +147,8 @@ async def test_what_nobody_wants_ends_in_one_step(server: RedisServer) -> None:
         view = await c.flights.pull(KEY, epoch, 0)
         assert view is not None
         assert (view.state, view.entries) == ("cancelled", [Ending("cancelled", b"{}")])
+        for follower in (c, d):
+            await follower.flights.stake(KEY, "")
         assert await b.leads(KEY) > epoch
 
 

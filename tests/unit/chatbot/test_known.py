@@ -57,7 +57,9 @@ class Redis:
         await self._answer()
         self.about[id] = (role, ttl_ms)
 
-    async def ended(self, id: str, end: bytes, ttl_ms: int, epoch: int | None = None) -> bytes | None:
+    async def ended(
+        self, id: str, end: bytes, ttl_ms: int, epoch: int | None = None, *, how: str = ""
+    ) -> bytes | None:
         await self._answer()
         return self.ends.setdefault(id, end) if id in self.about else None
 

@@ -9,7 +9,7 @@ import pytest
 
 from admission import Stage
 from processing.calls import ModelCalls
-from runtime.errors import UpstreamRateLimited
+from runtime.errors import PrepareFailed, UpstreamRateLimited
 from runtime.supervisor import Supervisor
 from tests.fakes.model import FakeModel
 from tests.fakes.turn import FakeTurn
@@ -61,3 +61,37 @@ async def test_patience_is_enough_for_exactly_itself() -> None:
     with pytest.raises(UpstreamRateLimited):
         await calls.ask()
     assert len(calls.model.calls) == 3
+
+
+@virtual
+async def test_a_call_has_as_many_tries_as_its_policy_says() -> None:
+    """The first one is one of them."""
+    calls = Calls()
+    calls.model.errors["plan:q"] = [UpstreamRateLimited(retry_after=0) for _ in range(9)]
+    for _ in range(9):
+        calls.retry.note_call()  # the budget is not what ends it
+    with pytest.raises(UpstreamRateLimited):
+        await calls.ask()
+    assert len(calls.model.calls) == 3
+
+
+class Refusing(FakeTurn):
+    """A turn that takes no more places: a workflow whose calls are used up."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "admission" and value is not None:
+            raise PrepareFailed("too many calls")
+        super().__setattr__(name, value)
+
+
+@virtual
+async def test_a_call_that_its_turn_refuses_is_not_made() -> None:
+    """Nobody waits for it: what was begun is ended, and who asks the same later begins anew."""
+    calls = Calls()
+    body = {"model": "m", "messages": [{"role": "user", "content": "q"}]}
+    with pytest.raises(PrepareFailed, match="too many calls"):
+        await calls.calls.ask(Refusing(), body, "scope")
+    assert len(calls.calls._twins) == 0
+    await asyncio.sleep(60)
+    assert calls.model.calls == []
+    assert await calls.ask() == "1: answer to plan:q"

@@ -30,6 +30,16 @@ PROMISED = {
     "refrain_tokens_saved_total": set(),
     "refrain_seconds_saved_total": set(),
     "refrain_redis_errors_total": {"op"},
+    "refrain_tool_calls_total": {"tool", "status"},
+    "refrain_tool_calls_shared_total": {"tool"},
+    "refrain_tool_seconds": {"tool"},
+    "refrain_tool_wait_seconds": {"tool"},
+    "refrain_tool_left_threads": set(),
+    "refrain_workflow_steps_total": {"workflow", "status"},
+    "refrain_workflow_step_seconds": {"workflow"},
+    "refrain_workflow_calls_total": {"workflow"},
+    "refrain_workflow_fallbacks_total": {"workflow"},
+    "refrain_inner_calls_shared_total": set(),
     "refrain_workers": set(),
     "refrain_worker_restarts_total": set(),
 }
@@ -41,6 +51,10 @@ def filled() -> bytes:
     metrics.requests.labels("chat", "leader", "completed").inc()
     metrics.joins.labels("live").inc()
     metrics.redis_errors.labels("get").inc()
+    metrics.preparation.expect(["weather"], ["review"])
+    for waits in (metrics.preparation.tool_seconds, metrics.preparation.tool_wait):
+        waits.labels("weather").observe(1)
+    metrics.preparation.step_seconds.labels("review").observe(1)
     stages = [
         StageReading(
             name, 3, 1, 2, None, 0.5, admitted=10, released=8, reclaimed=1, refused={"queue_timeout": 4}
@@ -111,6 +125,26 @@ def test_every_stage_has_its_wait_histogram() -> None:
     counts = {stage: seen["refrain_stage_wait_seconds_count", (("stage", stage),)] for stage in STAGES}
     assert counts == {"cache": 0, "leaders": 1, "followers": 0, "llm_streams": 0, "llm_calls": 0}
     assert seen["refrain_stage_wait_seconds_sum", (("stage", "leaders"),)] == 0.5
+
+
+def test_tools_and_workflows_are_counted_from_zero_on() -> None:
+    """An alert on a tool's failures needs the series before the first; the stage is there with the tools."""
+    metrics = Metrics()
+    assert 'stage="tools"' not in scraped(metrics).decode(), "a process without tools has no such stage"
+    metrics.preparation.expect(["weather"], ["review"])
+    seen = samples(scraped(metrics))
+    for status in ("ok", "failed", "timed_out", "refused"):
+        label = (("status", status), ("tool", "weather"))
+        assert seen["refrain_tool_calls_total", label] == 0
+    for status in ("done", "failed", "skipped", "streams"):
+        label = (("status", status), ("workflow", "review"))
+        assert seen["refrain_workflow_steps_total", label] == 0
+    assert seen["refrain_tool_calls_shared_total", (("tool", "weather"),)] == 0
+    assert seen["refrain_workflow_calls_total", (("workflow", "review"),)] == 0
+    assert seen["refrain_workflow_fallbacks_total", (("workflow", "review"),)] == 0
+    metrics.preparation.waited_for_a_slot(0.5)
+    assert seen["refrain_stage_wait_seconds_count", (("stage", "tools"),)] == 0
+    assert samples(scraped(metrics))["refrain_stage_wait_seconds_sum", (("stage", "tools"),)] == 0.5
 
 
 def test_two_processes_parts_do_not_share_numbers() -> None:

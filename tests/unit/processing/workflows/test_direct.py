@@ -38,3 +38,10 @@ async def test_it_streams_all_at_once() -> None:
     async with ready.stream(FakeTurn()) as batches:
         assert [batch async for batch in batches] == [list(ready.chunks)]
     assert ready.otherwise is asked
+
+
+def test_it_begins_as_a_model_would() -> None:
+    """Clients take the role from the first chunk, and a text, be it empty."""
+    first, *_, last = (msgspec.json.decode(chunk.raw) for chunk in chunks("workflow:w", ["x"], record()))
+    assert first["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert last["choices"] == []

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from jinja2.exceptions import UndefinedError
 
 from processing.workflows.template import (
+    _FILTERS,
     MAX_RANGE,
     MAX_TURNS,
     Template,
     TemplateFailed,
     TemplateProblem,
+    _sandbox,
 )
 
 VALUES: dict[str, Any] = {
@@ -165,3 +168,21 @@ def test_a_reason_is_ours_or_a_type() -> None:
         Template("{{ 1 / 0 }}").fill({})
     with pytest.raises(TemplateFailed, match="has no attribute 'nobody'"):
         Template("{{ results.nobody }}").fill(VALUES)
+
+
+def test_the_sandbox_has_what_is_promised_and_nothing_else() -> None:
+    """It is made once, at the start: here again, from within, for its own sake."""
+    made = _sandbox()
+    assert set(made.filters) == {*_FILTERS, "counted"}
+    assert made.globals.keys() == {"range"}
+    assert made.from_string("{{ '<&>' }}\n").render() == "<&>"
+    with pytest.raises(UndefinedError):
+        made.from_string("{{ nobody }}").render()
+
+
+@pytest.mark.parametrize("deep", ["{{ " + "not " * 20_000 + "1 }}", "{% if 1 %}" * 20_000])
+def test_a_template_that_is_nested_without_end_is_refused(deep: str) -> None:
+    """At the start, on its first line: it must not take the process with it."""
+    with pytest.raises(TemplateProblem, match="nested too deeply") as problem:
+        Template(deep)
+    assert problem.value.line == 1

@@ -96,5 +96,7 @@ def test_the_last_word_of_a_step_is_its_result() -> None:
 def test_who_was_never_asked_is_no_gap() -> None:
     """It has a place among the results, so that a template which names it can be filled."""
     idle = {"a": record("a", "skipped", idle=True, why="no task")}
-    seen = variables(node(), Asked([]), (node("a"),), idle, {})
+    asked = Asked([{"role": "user", "content": "q"}])
+    seen = variables(node(), asked, (node("a"),), idle, {})
+    assert (seen["task"], seen["question"]) == ("q", "q"), "who was given no task has the question"
     assert (seen["results"], seen["missing"], seen["history"]) == ({"a": "[not asked: a: no task]"}, {}, [])

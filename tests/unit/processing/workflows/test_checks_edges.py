@@ -152,3 +152,21 @@ def test_a_version_is_of_the_file() -> None:
     assert alone.version == beside.version
     assert len(alone.version) == 32
     assert alone.version != workflows(text + " # note")["w"].version
+
+
+def test_a_cycle_is_the_only_thing_said_of_the_needs() -> None:
+    """Who is the last cannot be said of what goes in a circle."""
+    lines = ("{name: a, needs: [a], prompt: x}", "{name: b, prompt: x}", "{name: c, prompt: x}")
+    assert problems(steps(*lines)) == ["1.yaml:3: a cycle: a needs a"]
+
+
+def test_two_mentions_on_one_line_are_one_problem() -> None:
+    """And of a step that there is not, it is only said that there is not."""
+    lines = (
+        '{name: a, prompt: "{{ results.b }}{{ results.b }}{{ results.c }}"}',
+        "{name: b, needs: [a], prompt: x}",
+    )
+    assert problems(steps(*lines)) == ["1.yaml:3: template: results has no 'c': no step is called so"]
+    text = steps(lines[0].replace("{{ results.c }}", ""), lines[1])
+    [said] = problems(text)
+    assert said.startswith("1.yaml:3: template: 'b' is not over when 'a' starts")
