@@ -22,7 +22,7 @@ from processing.tools.bound import BoundRounds
 from processing.workflows.naming import PREFIX, asked_for
 from processing.workflows.record import Record
 from processing.workflows.step import WorkflowStep
-from runtime.errors import NotFound
+from runtime.errors import InvalidRequest, NotFound
 from runtime.supervisor import Supervisor
 from upstream.client import ModelClient
 from upstream.endpoints import Endpoints
@@ -68,7 +68,8 @@ class Preparing:
 
         def who(prompt: Prompt) -> Caller:
             user = prompt.body.get("user")
-            return Caller(keys.scope(prompt.tenant), prompt.tenant, user if isinstance(user, str) else None)
+            named = isinstance(user, str) and user.strip() != ""
+            return Caller(keys.scope(prompt.tenant), prompt.tenant, user if named else None)
 
         s, steps, calls = self._settings, list[Step](), self.calls
         rounds = Rounds(self.toolbox, calls, s.tool_rounds)
@@ -99,7 +100,9 @@ class Preparing:
         s = self._settings
         hook = s.prepare_url.get_secret_value() if s.prepare_url else ""
         tools = f"{self.toolbox.fingerprint} {s.tool_rounds}" if len(self.toolbox) else ""
-        return hook, s.prepare_model or "", tools
+        # A hook may choose any workflow, whatever model the request names.
+        chosen = " ".join(sorted(self.versions.values())) if hook else ""
+        return hook, s.prepare_model or "", tools, chosen
 
     @property
     def versions(self) -> dict[str, str]:
@@ -125,10 +128,17 @@ class Preparing:
         ]
 
     def check(self, body: Mapping[str, Any]) -> None:
-        """Raises NotFound for a workflow that is not there, before anything is done for it."""
+        """Before anything is done: NotFound for a workflow that is not there, InvalidRequest for several
+        answers of one that has no last step to ask for them.
+        """
         name = asked_for(body)
-        if name is not None and name not in self.library.workflows:
+        if name is None:
+            return
+        workflow = self.library.workflows.get(name)
+        if workflow is None:
             raise NotFound("There is no such workflow.", param="model")
+        if workflow.graph.last is None and body.get("n") not in (None, 1):
+            raise InvalidRequest("This workflow has one answer: n must be 1.", param="n")
 
     async def close(self) -> None:
         """After the last flight. Idempotent."""

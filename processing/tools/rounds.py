@@ -25,6 +25,8 @@ from processing.tools.toolbox import At, Toolbox
 #: What a request may say of its answer's form, which its calls of tools do not have.
 OF_THE_ANSWER: Final = frozenset({"n", "response_format", "stop", "logprobs", "top_logprobs", "tool_choice"})
 
+_LIMITS: Final = ("max_tokens", "max_completion_tokens")
+
 
 class Calls(Protocol):
     """`processing.calls.ModelCalls`, or what stands in its place."""
@@ -99,9 +101,9 @@ class Rounds:
         offered = [tool.offered for tool in tools]
         asked = {name: value for name, value in body.items() if name not in OF_THE_ANSWER}
         while talk.rounds < self._limit:
-            body = {**asked, "messages": talk.messages, "tools": offered}
-            reply = await self._calls.ask(turn, body, caller.scope)
-            talk.usages += [reply.usage] if reply.usage else []
+            reply = await self._chosen(
+                turn, {**asked, "messages": talk.messages, "tools": offered}, talk, caller
+            )
             calls = calls_of(reply.message)
             if not calls:
                 talk.reply = reply
@@ -114,6 +116,16 @@ class Rounds:
             talk.used |= _used(results, tools)
             talk.add(reply.message, calls, results)
         return talk
+
+    async def _chosen(self, turn: Turn, body: dict[str, Any], talk: Talk, caller: Caller) -> Reply:
+        """The client's limit is one of its answer: calls of tools that it has cut are asked for again."""
+        reply = await self._calls.ask(turn, body, caller.scope)
+        talk.usages += [reply.usage] if reply.usage else []
+        limits = [name for name in _LIMITS if body.pop(name, None) is not None]
+        if reply.finish_reason == "length" and limits and calls_of(reply.message):
+            reply = await self._calls.ask(turn, body, caller.scope)
+            talk.usages += [reply.usage] if reply.usage else []
+        return reply
 
     async def ask(
         self, turn: Turn, body: Mapping[str, Any], names: Collection[str], caller: Caller

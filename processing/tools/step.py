@@ -45,7 +45,9 @@ class ToolStep:
         tools = self._rounds.toolbox.for_caller(caller)
         if not tools:
             return prompt
-        talk = await self._rounds.run(prompt.turn, prompt.body, tools, caller, direct=True)
+        talk = await self._rounds.run(
+            prompt.turn, prompt.body, tools, caller, direct=prompt.body.get("n") in (None, 1)
+        )
         prepared = bounded(with_messages(prompt, list(talk.messages)), [talk], self._cache_ttl_s)
         if talk.alone is not None:
             return self._direct(prepared, talk, caller)

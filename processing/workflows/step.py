@@ -20,7 +20,7 @@ from processing.workflows.naming import PREFIX, asked_for
 from processing.workflows.record import Record
 from processing.workflows.turns import Budget, Fan
 from processing.workflows.view import Asked
-from runtime.errors import NotFound, PrepareFailed
+from runtime.errors import PrepareFailed
 
 
 class Bound(Tools, Protocol):
@@ -75,14 +75,15 @@ class WorkflowStep:
         return asked_for(body) is not None
 
     async def run(self, prompt: Prompt) -> Prompt:
-        """Raises PrepareFailed, or NotFound for an unknown name.
+        """Raises PrepareFailed.
 
         An answer with a gap, or by a second choice, is not stored: the next request may get a whole one.
         """
         name = str(asked_for(prompt.body))
         workflow = self._workflows.get(name)
         if workflow is None:
-            raise NotFound("There is no such workflow.", param="model")
+            # Only a hook can have chosen it: a client's is looked up before anything is done.
+            raise PrepareFailed(f"There is no workflow {name!r}.", retryable=False)
         caller = self._who(prompt)
         tools = self._tools(caller)
         with Fan(prompt.turn, Budget(workflow.limits.calls, name)) as fan:

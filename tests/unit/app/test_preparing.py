@@ -13,7 +13,7 @@ from app.preparation_watch import PreparationWatch
 from app.preparing import Preparing
 from cache.keys import SharingKeys
 from config.loading import load
-from runtime.errors import NotFound
+from runtime.errors import InvalidRequest, NotFound
 from runtime.metrics import Metrics
 from runtime.supervisor import Supervisor
 from tests.fakes.model import FakeModel
@@ -31,6 +31,9 @@ FLOW = (
 @pytest.fixture
 def flows(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "f.yaml").write_text(FLOW)
+    (tmp_path / "p.yaml").write_text(
+        FLOW.replace("name: f", "name: p").replace("pipeline", "parallel")
+    )
     return {"REFRAIN_WORKFLOWS": str(tmp_path), "REFRAIN_WORKFLOW_MODEL": "m"}
 
 
@@ -75,7 +78,7 @@ def test_workflows_are_models(flows: dict[str, str]) -> None:
     @virtual
     async def listed() -> None:
         one = preparing(flows)
-        (model,) = one.models()
+        model, _ = one.models()
         assert (model["id"], model["object"], model["description"]) == ("workflow:f", "model", "Two steps.")
         one.check({**PLAIN, "model": "workflow:f"})
         one.check(PLAIN)
@@ -83,6 +86,10 @@ def test_workflows_are_models(flows: dict[str, str]) -> None:
             with pytest.raises(NotFound) as refused:
                 one.check({**PLAIN, "model": name})
             assert refused.value.param == "model"
+        with pytest.raises(InvalidRequest) as several:
+            one.check({**PLAIN, "model": "workflow:p", "n": 2})
+        assert several.value.param == "n"
+        one.check({**PLAIN, "model": "workflow:f", "n": 2})
         await one.close()
         await one.close()
 
@@ -106,8 +113,10 @@ def test_what_prepares_an_answer_is_in_its_key(flows: dict[str, str]) -> None:
         ]
         assert len(set(found)) == len(found)
         assert preparing(flows).fingerprint == found[0]
+        hooked = {"REFRAIN_PREPARE_URL": "http://127.0.0.1:1/p"}
+        assert preparing(flows | hooked).fingerprint not in found, "a hook may choose a workflow"
         before = preparing(flows).versions
-        assert before.keys() == {"workflow:f"}
+        assert before.keys() == {"workflow:f", "workflow:p"}
         assert preparing(flows | {"REFRAIN_WORKFLOW_MODEL": "n"}).versions != before
         (Path(flows["REFRAIN_WORKFLOWS"]) / "f.yaml").write_text(FLOW.replace("prompt: x", "prompt: z"))
         assert preparing(flows).versions != before

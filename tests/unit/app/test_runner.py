@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 
 import pytest
@@ -37,3 +38,29 @@ def test_without_uvloop_it_is_the_standard_loop(monkeypatch: pytest.MonkeyPatch)
     """uvloop has no wheel for every platform: then it is slower, not broken."""
     monkeypatch.setitem(sys.modules, "uvloop", None)
     assert run_loop(which()) == 0
+
+
+def test_a_task_that_swallows_its_cancel_does_not_keep_the_process() -> None:
+    """A tool of the operator's may do that: SIGTERM must end the gateway all the same, with its status."""
+    script = """
+import asyncio
+from app import runner
+
+runner.STUBBORN_S = 0.1
+
+async def deaf():
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except BaseException:
+            print("deaf", flush=True)
+
+async def main():
+    task = asyncio.get_running_loop().create_task(deaf())
+    await asyncio.sleep(0)
+    return 3
+
+runner.run_loop(main())
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    assert (ended.returncode, ended.stdout) == (3, "deaf\n")

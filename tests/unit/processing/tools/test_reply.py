@@ -95,3 +95,20 @@ def test_only_a_whole_answer_is_one(reply: Reply, taken: bool) -> None:
         assert (prepared.direct is not None) is taken
 
     judged()
+
+
+@virtual
+async def test_calls_that_the_clients_limit_has_cut_are_asked_for_again() -> None:
+    """`max_tokens: 5` is a limit of the answer: half the arguments of a tool are no arguments."""
+    cut = chosen(("sleep", {}))
+    cut = Reply({**cut.message, "tool_calls": [half_of(cut)]}, "length", None)
+    scene = Scene(cut, chosen(("sleep", {"say": "a"})), said("It is a."), tools=(Played().sleeper(),))
+    prepared = await scene.run(max_tokens=5)
+    assert [body.get("max_tokens") for body in scene.model.bodies] == [5, None, 5]
+    assert answer_in(prepared)["choices"][0]["message"]["content"] == "It is a."
+    assert prepared.body["max_tokens"] == 5
+
+
+def half_of(reply: Reply) -> dict[str, Any]:
+    call: dict[str, Any] = reply.message["tool_calls"][0]
+    return {**call, "function": {**call["function"], "arguments": '{"say": "a'}}

@@ -85,7 +85,10 @@ async def test_an_idle_thread_serves_one_not_two() -> None:
     await threads.begin(lambda left: None).result()
     assert (threads.started, threads._idle) == (1, 1)
 
+    serving: set[threading.Thread] = set()
+
     def wait(left: threading.Event) -> None:
+        serving.add(threading.current_thread())
         gate.wait(30)
 
     jobs = [threads.begin(wait) for _ in range(2)]
@@ -96,8 +99,8 @@ async def test_an_idle_thread_serves_one_not_two() -> None:
     assert (threads.started, threads._idle) == (2, 2)
     threads.close()
     assert threads._idle == 0
-    names = {f"tool-{number}" for number in (1, 2)}
-    await eventually(lambda: not names & {thread.name for thread in threading.enumerate()})
+    assert {thread.name for thread in serving} == {"tool-1", "tool-2"}
+    await eventually(lambda: not any(thread.is_alive() for thread in serving))
 
 
 def test_a_job_whose_loop_is_closed_ends_quietly() -> None:

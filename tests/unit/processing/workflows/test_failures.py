@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from processing.ready import Ready
-from runtime.errors import NotFound, PrepareFailed, UpstreamBadResponse, UpstreamError
+from runtime.errors import PrepareFailed, UpstreamBadResponse, UpstreamError
 from tests.fakes.workflows import Flows, last_text
 from tests.virtual_time import virtual
 
@@ -197,10 +197,10 @@ async def test_a_run_makes_no_more_calls_than_its_file_allows() -> None:
 
 @virtual
 async def test_there_is_no_such_workflow() -> None:
-    """A name that no file has is the client's mistake, in the field `model`."""
-    with pytest.raises(NotFound) as failed:
+    """Only a hook can have named it: a client's request was refused before."""
+    with pytest.raises(PrepareFailed, match="'nobody'") as failed:
         await fork().run("nobody")
-    assert failed.value.param == "model"
+    assert not failed.value.retryable
 
 
 @virtual
