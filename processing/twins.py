@@ -51,9 +51,6 @@ class Company:
         self._waited: list[tuple[float, float]] = []
         self._members: list[Ticket] = []
 
-    def __len__(self) -> int:
-        return len(self._members)
-
     @property
     def admission(self) -> Any:
         """Where the work waits now, a `Waiting`; said by the work."""

@@ -90,7 +90,7 @@ def _framing(headers: Mapping[str, str]) -> list[str]:
 def _url_faults(url: str) -> Iterator[Fault]:
     try:
         parts = urlsplit(url)
-        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         sound = False
     if not sound:
@@ -107,7 +107,8 @@ def _read(endpoint: Endpoint) -> tuple[dict[str, Any], dict[str, Any], list[str]
     """What was given, the properties in it, and which are required."""
     given = endpoint.parameters
     if isinstance(given.get("type"), str):
-        return given, given.get("properties", {}), list(given.get("required", []))
+        listed = given.get("required", [])
+        return given, given.get("properties", {}), list(listed) if isinstance(listed, list) else []
     required = [name for name, each in given.items() if _required(each)]
     return given, given, required
 

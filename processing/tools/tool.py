@@ -23,10 +23,6 @@ class Kind(Enum):
     BLOCKING = auto()
     BLOCKING_STREAM = auto()
 
-    @property
-    def blocking(self) -> bool:
-        return self in (Kind.BLOCKING, Kind.BLOCKING_STREAM)
-
 
 class ArgumentsRefused(Exception):
     """What the model wants to hand over is not what the tool takes. The message is for the model."""

@@ -132,6 +132,8 @@ def entry(lines: str = "", **fields: str) -> str:
         (entry(method="POST"), [":6: tool 'a': say whether POST changes anything"]),
         (entry(url="ftp://h.test/"), [":4: tool 'a': a URL is http or https, with a host"]),
         (entry(url="http:///p"), [":4: tool 'a': a URL is http or https, with a host"]),
+        (entry(url="http://h.test:0/"), [":4: tool 'a': a URL is http or https, with a host"]),
+        (entry("parameters:\n  type: object\n  required: 3"), [":8: tool 'a': 3 is not of type 'array'"]),
         (entry(url="http://h.test:x/"), [":4: tool 'a': a URL is http or https, with a host"]),
         (entry(url="http://u:p@h.test/"), [":4: tool 'a': a URL holds no credentials"]),
         (entry(url='"http://h.test/#f"'), [":4: tool 'a': a URL has no fragment"]),

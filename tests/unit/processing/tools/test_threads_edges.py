@@ -93,6 +93,7 @@ async def test_an_idle_thread_serves_one_not_two() -> None:
 
     jobs = [threads.begin(wait) for _ in range(2)]
     assert (threads.started, threads._idle) == (2, 0)
+    await eventually(lambda: len(serving) == 2)  # before the gate, else one thread may serve both
     gate.set()
     for job in jobs:
         await job.result()

@@ -170,3 +170,24 @@ def test_two_mentions_on_one_line_are_one_problem() -> None:
     text = steps(lines[0].replace("{{ results.c }}", ""), lines[1])
     [said] = problems(text)
     assert said.startswith("1.yaml:3: template: 'b' is not over when 'a' starts")
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["system: s", "model: m", "fallback: m", "tools: [t]", "timeout_s: 1", "retries: 1", "parameters: {}"],
+)
+def test_what_is_of_a_call_is_not_for_a_step_that_runs_a_workflow(field: str) -> None:
+    """It would be silently without effect."""
+    inner = "name: v\nsteps: [{name: a, prompt: x}]"
+    lines = (f"{{name: a, prompt: x, workflow: v, {field}}}", "{name: b, needs: [a], prompt: x}")
+    found = problems(steps(*lines), inner)
+    assert (
+        f"1.yaml:3: step 'a' runs a workflow: {field.split(':')[0]!r} is for the steps of that one" in found
+    )
+
+
+@pytest.mark.parametrize("field", ["fallback: m", "tools: [t]", "timeout_s: 1", "retries: 1", "fatal: true"])
+def test_what_is_of_a_call_is_not_for_the_last_step(field: str) -> None:
+    """It is streamed, by the rules of every stream."""
+    found = problems(steps(f"{{name: a, prompt: x, {field}}}"))
+    assert any(f"1.yaml:3: {field.split(':')[0]!r} is not for the last step" in line for line in found)
