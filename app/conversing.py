@@ -86,6 +86,7 @@ class Conversing(Conversations):
             self.look,
             s.queue_timeout_s,
             s.context_tokens,
+            s.queue_size,
         )
         super().__init__(around, gateway.keys)
         if sharing is not None:
@@ -104,8 +105,11 @@ class Conversing(Conversations):
         return self._sharing.link
 
     async def _told(self, record: Record) -> None:
-        if self._sharing is not None and not record.known:
+        if self._sharing is None:
+            return
+        if not record.known:
             await self._sharing.known.admitted(record, TOLD_S)
+        await self._sharing.known.told(record.ticket.id, TOLD_S)
 
     async def close(self) -> None:
         await super().close()

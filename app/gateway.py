@@ -131,7 +131,7 @@ class Gateway:
         self.preparing = Preparing(
             s, self.client, self.llm_calls, self.retry, self.supervisor, self.preparation
         )
-        metrics.preparation.expect(self.preparing.toolbox.names, self.preparing.library.workflows)
+        self.preparation.expect(self.preparing.toolbox.names, self.preparing.library.workflows.values())
         self.saturation = SaturationWatch((*self.stages, *self.preparing.toolbox.stages))
         self.keys = self._keys()
         flights: Flights[Broadcast[Chunk]] = Flights()

@@ -17,6 +17,7 @@ from processing.tools.loading import load
 from processing.tools.module import tools_of
 from processing.workflows.graph import Workflow
 from processing.workflows.loading import read_folder
+from processing.workflows.naming import PREFIX
 from upstream.endpoints import Endpoints
 
 
@@ -43,7 +44,9 @@ def read_library(settings: Settings, http: HttpCalls) -> Library:
     names = [tool.name for tool in tools]
     problems += [f"There are two tools with the name {name!r}." for name in _repeated(names)]
     workflows = {} if problems else _workflows(settings, names, problems)
+    problems += _no_models(settings)
     problems += _too_slow(settings, tools, workflows)
+    problems += _twice(tools, workflows)
     if problems:
         raise SettingsError(problems)
     return Library(tools, workflows)
@@ -94,6 +97,13 @@ def _workflows(settings: Settings, tools: list[str], problems: list[str]) -> dic
     return {}
 
 
+def _no_models(settings: Settings) -> Iterator[str]:
+    """Both are asked for as they stand: the upstream knows no workflow."""
+    for name in ("workflow_model", "prepare_model"):
+        if (getattr(settings, name) or "").startswith(PREFIX):
+            yield f"REFRAIN_{name.upper()} must be a model, and {getattr(settings, name)!r} is a workflow."
+
+
 def _too_slow(settings: Settings, tools: list[Tool], workflows: Mapping[str, Workflow]) -> Iterator[str]:
     """An outer timer that ends first hides the inner one: every failure would carry the wrong name."""
     outer = settings.prepare_timeout_s
@@ -107,6 +117,18 @@ def _too_slow(settings: Settings, tools: list[Tool], workflows: Mapping[str, Wor
                 yield (
                     f"The workflow {workflow.name!r}, step {node.name!r}:"
                     f" timeout_s ({node.step.timeout_s:g}) {ending}"
+                )
+
+
+def _twice(tools: list[Tool], workflows: Mapping[str, Workflow]) -> Iterator[str]:
+    """A further try of a step would have the effect of its tools again."""
+    stateful = {tool.name for tool in tools if tool.options.stateful}
+    for workflow in workflows.values():
+        for node in workflow.graph.called():
+            if (node.step.retries or node.step.fallback) and (found := stateful & set(node.step.tools)):
+                yield (
+                    f"The workflow {workflow.name!r}, step {node.name!r}: with the stateful"
+                    f" {', '.join(sorted(found))} it is not run twice: no retries, no fallback."
                 )
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from app.gateway import Gateway
 
 #: Of totals that say what is now, the departed have none.
-_NOW = ("upstream_in_flight", "broadcasts", "subscribers", "records", "tasks")
+_NOW = ("upstream_in_flight", "broadcasts", "subscribers", "records", "turns_waiting", "tasks")
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,7 @@ def totals(gateway: Gateway) -> dict[str, int | float]:
         "subscribers": len(gateway.connections),
         "readers_cut": gateway.connections.cut,
         "records": len(gateway.records),
+        "turns_waiting": gateway.conversations.waiting,
         "tasks": len(gateway.supervisor),
         "cache_hits_local": lane.hits_local,
         "cache_hits_redis": lane.hits_redis,

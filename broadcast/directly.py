@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from broadcast.answering import RUNAWAY_BYTES
 from broadcast.broadcast import Broadcast
 from broadcast.lifecycle import Signal
 from processing.account import beside
 from processing.preparer import Direct, DirectFailed, Prompt
-from runtime.errors import GatewayError
+from runtime.errors import GatewayError, UpstreamBadResponse
 from upstream.chunk import Chunk
 
 
@@ -22,6 +23,8 @@ async def answer_directly(broadcast: Broadcast[Chunk], direct: Direct, prompt: P
             async for batch in batches:
                 broadcast.append([*beside(ahead, batch[0]), *batch] if ahead else batch)
                 ahead = ()
+                if broadcast.log.size > RUNAWAY_BYTES:
+                    raise UpstreamBadResponse("The answer is too large.")
             broadcast.complete()
     except DirectFailed:
         return False

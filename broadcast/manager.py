@@ -7,6 +7,7 @@ flight and run under the Supervisor; requests only ever watch them.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from admission import Stage
@@ -194,8 +195,9 @@ class BroadcastManager:
 
     async def _directly(self, broadcast: Broadcast[Chunk], prompt: Prompt, direct: Direct) -> None:
         if not await answer_directly(broadcast, direct, prompt):
-            self.running[broadcast] = direct.otherwise
-            await self._answering.run(broadcast, direct.otherwise)
+            otherwise = replace(direct.otherwise, asked=prompt.question)
+            self.running[broadcast] = otherwise
+            await self._answering.run(broadcast, otherwise)
 
     def grew(self, broadcast: Broadcast[Any]) -> None:
         if not broadcast.remote:

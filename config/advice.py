@@ -16,7 +16,8 @@ _REDIS_OWN_BYTES = 2 << 20
 
 def warnings(settings: Settings) -> list[str]:
     """One sentence per contradiction; none for the defaults."""
-    return [*_pools(settings), *_memory(settings), *_policies(settings), *_doors(settings)]
+    found = (_pools, _idle, _memory, _policies, _doors)
+    return [sentence for each in found for sentence in each(settings)]
 
 
 def _pools(s: Settings) -> Iterator[str]:
@@ -44,6 +45,17 @@ def _pools(s: Settings) -> Iterator[str]:
             f" ({s.max_concurrent_leaders}): leaders will hold their slots while they wait for each other's"
             " calls of the model."
         )
+
+
+def _idle(s: Settings) -> Iterator[str]:
+    """What was set, and bounds nothing."""
+    for field, bounded, there in (
+        ("max_concurrent_tools", "REFRAIN_TOOLS or REFRAIN_TOOLS_FILE", s.tools or s.tools_file),
+        ("tool_rounds", "REFRAIN_TOOLS or REFRAIN_TOOLS_FILE", s.tools or s.tools_file),
+        ("workflow_model", "REFRAIN_WORKFLOWS", s.workflows),
+    ):
+        if field in s.model_fields_set and not there:
+            yield f"REFRAIN_{field.upper()} is set and has no effect without {bounded}."
 
 
 def _memory(s: Settings) -> Iterator[str]:

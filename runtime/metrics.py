@@ -5,8 +5,9 @@ No user, key or prompt is ever a label: all label values come from closed sets.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 
 from prometheus_client import (
     CollectorRegistry,
@@ -28,7 +29,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 STAGES = ("cache", "leaders", "followers", "llm_streams", "llm_calls")
 #: One more stage, in a process that has tools.
 TOOLS = "tools"
-TOOL_STATUSES = ("ok", "failed", "timed_out", "refused")
+TOOL_STATUSES = ("ok", "failed", "timed_out", "refused", "cancelled")
 STEP_STATUSES = ("done", "failed", "skipped", "streams")
 
 
@@ -140,11 +141,15 @@ class PreparationMetrics:
         self.workflow_steps = Counter(
             "refrain_workflow_steps_total",
             "Steps of workflows, by how they ended.",
-            ["workflow", "status"],
+            ["workflow", "step", "status"],
             registry=reg,
         )
         self.step_seconds = Histogram(
-            "refrain_workflow_step_seconds", "Time of a step.", ["workflow"], buckets=_RUNS, registry=reg
+            "refrain_workflow_step_seconds",
+            "Time of a step.",
+            ["workflow", "step"],
+            buckets=_RUNS,
+            registry=reg,
         )
         self.workflow_calls = Counter(
             "refrain_workflow_calls_total", "Calls of the model by steps.", ["workflow"], registry=reg
@@ -161,18 +166,21 @@ class PreparationMetrics:
             registry=reg,
         )
 
-    def expect(self, tools: Iterable[str], workflows: Iterable[str]) -> None:
-        """There are these: what counts them begins at 0, so that a rate sees the first event too."""
+    def expect(self, tools: Iterable[str], workflows: Mapping[str, Iterable[str]]) -> None:
+        """There are these: what counts them begins at 0, so that a rate sees the first event too.
+
+        Of each workflow the names of its steps.
+        """
         for tool in tools:
             self._stage_waits.labels(TOOLS)
             self.tool_calls_shared.labels(tool)
             for status in TOOL_STATUSES:
                 self.tool_calls.labels(tool, status)
-        for workflow in workflows:
+        for workflow, steps in workflows.items():
             self.workflow_calls.labels(workflow)
             self.fallbacks.labels(workflow)
-            for status in STEP_STATUSES:
-                self.workflow_steps.labels(workflow, status)
+            for step, status in product(steps, STEP_STATUSES):
+                self.workflow_steps.labels(workflow, step, status)
 
     def waited_for_a_slot(self, seconds: float) -> None:
         """For one of the slots of all tools."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -98,7 +99,23 @@ def _read(text: str) -> tuple[yaml.Node, Any]:
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     if root is None:
         raise yaml.YAMLError("the file is empty")
+    if _size(root, {}) > 4 * MAX_CHARACTERS:
+        raise yaml.YAMLError("its aliases make it too large")
     return root, yaml.safe_load(text)
+
+
+def _size(node: yaml.Node, known: dict[int, float]) -> float:
+    """In characters, with every alias written out; a value inside itself has no end."""
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        if isinstance(node, yaml.MappingNode):
+            inner = [_size(each, known) for pair in node.value for each in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            inner = [_size(each, known) for each in node.value]
+        else:
+            inner = [len(node.value)]
+        known[id(node)] = 1 + sum(inner)
+    return known[id(node)]
 
 
 def _child(node: yaml.Node, part: str | int) -> tuple[yaml.Node, int] | None:

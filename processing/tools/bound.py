@@ -24,8 +24,9 @@ class BoundRounds:
 
     async def ask(self, turn: Turn, body: Mapping[str, Any], names: Collection[str]) -> Reply:
         """An answer with tools; see `Rounds.ask`."""
-        reply, talk = await self.rounds.ask(turn, body, names, self.caller)
-        self.talks.append(talk)
+        talk = Talk(list(body["messages"]))
+        self.talks.append(talk)  # before it: what ran counts, however the try ends
+        reply, _ = await self.rounds.ask(turn, body, names, self.caller, talk)
         return reply
 
     def bounded(self, prompt: Prompt) -> Prompt:

@@ -20,8 +20,9 @@ from processing.caller import Caller
 from processing.preparer import DirectFailed, Prompt, Turn
 from processing.tools.asked import Call
 from processing.tools.places import Places
-from processing.tools.results import Result, Status
-from processing.tools.tool import ArgumentsRefused, Tool
+from processing.tools.results import Result, Status, ToolFailed, as_text
+from processing.tools.running import cancelled
+from processing.tools.tool import Tool
 from processing.tools.toolbox import Toolbox
 from processing.twins import Company
 from runtime.errors import StreamTimeout, UpstreamTruncated
@@ -55,23 +56,26 @@ class DirectAnswer:
         """
         try:
             arguments = self._tool.reader.read(self._call.arguments)
-        except ArgumentsRefused as why:
-            raise DirectFailed(str(why)) from None
+        except Exception as why:
+            raise DirectFailed(f"{self._tool.name} was not run") from why
         values = self._executor.values(arguments, self._caller)
         company, places = Company(), Places()
         company.enter(turn)
+        asked = asyncio.get_running_loop().time()
         with places.stand_in(turn), places.kept(company):
-            async with self._executor.limits.lease(company), self._told(values) as pieces:
+            async with self._executor.limits.lease(company), self._told(values, asked) as pieces:
                 yield pieces
 
     @asynccontextmanager
-    async def _told(self, values: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[list[Chunk]]]:
+    async def _told(
+        self, values: Mapping[str, Any], asked: float
+    ) -> AsyncIterator[AsyncIterator[list[Chunk]]]:
         """Its time runs from here on. How it ends is told, once."""
         events, name = self._executor.events, self._tool.name
         loop = asyncio.get_running_loop()
         began = loop.time()
         events.invoked(name)
-        events.started(name, 1, 0.0)
+        events.started(name, 1, began - asked)
         status = Status.FAILED
         try:
             async with aclosing(self._tool.function(**values)) as pieces:
@@ -82,6 +86,9 @@ class DirectAnswer:
                     status = Status.OK if answer.complete else Status.FAILED
                 except StreamTimeout:
                     status = Status.TIMED_OUT
+                    raise
+                except asyncio.CancelledError:
+                    status = Status.CANCELLED
                     raise
         finally:
             events.ended(name, Result(name, status, tries=1, ran_s=loop.time() - began))
@@ -131,8 +138,15 @@ class _Answer:
             raise UpstreamTruncated(f"The tool {self._tool.name} failed before its answer's end.") from error
 
     async def _next(self) -> str:
-        async with asyncio.timeout_at(self._until):
-            return str(await anext(self._pieces))
+        try:
+            async with asyncio.timeout_at(self._until):
+                return as_text(await anext(self._pieces))
+        except asyncio.CancelledError:
+            if cancelled():
+                raise
+            raise ToolFailed("it was cancelled by itself") from None
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise ToolFailed(type(error).__name__) from None
 
 
 def _chunk(top: Mapping[str, Any], delta: Mapping[str, Any], finish_reason: str | None = None) -> Chunk:

@@ -92,6 +92,7 @@ def endpoint_tool(endpoint: Endpoint, headers: Mapping[str, str], http: HttpCall
         function=EndpointCall(endpoint, headers, http),
         reader=SchemaReader(parameters(endpoint).schema),
         options=endpoint.options,
+        about=endpoint.model_dump(),
     )
 
 

@@ -13,7 +13,7 @@ from processing.tools.results import Result, Status
 INVOKED: Final = "tool.invoked"  #: a model has asked for it, with arguments that it takes
 STARTED: Final = "tool.started"  #: a try has its slots
 COMPLETED: Final = "tool.completed"  #: with a full result
-FAILED: Final = "tool.failed"  #: with any other: failed, timed_out or refused
+FAILED: Final = "tool.failed"  #: with any other: failed, timed_out, refused or cancelled
 #: What a call of a tool that does not exist is counted under.
 UNKNOWN: Final = "unknown"
 

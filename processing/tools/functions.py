@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated, Any, Final, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -77,7 +78,15 @@ class FunctionReader:
         except ValidationError as error:
             raise ArgumentsRefused(_told(error)) from None
         values = {parameter: getattr(read, field) for field, parameter in self._fields.items()}
-        return Arguments(values, read.model_dump_json(by_alias=True).encode())
+        return Arguments(values, self._canonical(read, text or "{}"))
+
+    def _canonical(self, read: BaseModel, text: str) -> bytes:
+        """As it was read; as it was said, where that hides something: secrets, fields left out of dumps."""
+        dumped = read.model_dump_json(by_alias=True)
+        with suppress(Exception):  # a validator need not take what it has made
+            if self._model.model_validate_json(dumped) == read:
+                return dumped.encode()
+        return b"said " + text.encode()
 
 
 def _told(error: ValidationError) -> str:

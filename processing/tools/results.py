@@ -17,6 +17,7 @@ class Status(StrEnum):
     FAILED = "failed"
     TIMED_OUT = "timed_out"
     REFUSED = "refused"  #: not run: no such tool, or arguments that it does not take
+    CANCELLED = "cancelled"  #: cut off with its request or step: told and counted, read by no model
 
 
 class ToolFailed(Exception):
@@ -98,5 +99,5 @@ def refused(tool: str, why: str) -> Result:
 def as_text(value: object) -> str:
     """A text as it is, anything else as JSON. Raises ValueError for what has no JSON."""
     if isinstance(value, str):
-        return value
+        return value if value.isascii() else value.encode(errors="replace").decode()
     return "" if value is None else to_json(value).decode()

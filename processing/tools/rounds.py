@@ -91,13 +91,14 @@ class Rounds:
         *,
         follow: bool = True,
         direct: bool = False,
+        talk: Talk | None = None,
     ) -> Talk:
         """Raises what `ask` raises; a tool's failure is one of the messages.
 
         `follow`: the places of the tools follow the turn, in its `admission`. `direct`: stop before the call
         of a tool that streams, if it is the only one of its round.
         """
-        talk = Talk(list(body["messages"]))
+        talk = talk or Talk(list(body["messages"]))
         offered = [tool.offered for tool in tools]
         asked = {name: value for name, value in body.items() if name not in OF_THE_ANSWER}
         while talk.rounds < self._limit:
@@ -112,8 +113,11 @@ class Rounds:
                 talk.alone, talk.pending = (alone, calls[0]), reply.message
                 talk.used[alone.name] = alone
                 break
+            before, named = talk.used, {call.name for call in calls}
+            # Also if the round is cut off: what was begun may have had its effect.
+            talk.used = before | {tool.name: tool for tool in tools if tool.name in named}
             results = await self._round(turn, calls, tools, caller, follow=follow)
-            talk.used |= _used(results, tools)
+            talk.used = before | _used(results, tools)
             talk.add(reply.message, calls, results)
         return talk
 
@@ -128,7 +132,12 @@ class Rounds:
         return reply
 
     async def ask(
-        self, turn: Turn, body: Mapping[str, Any], names: Collection[str], caller: Caller
+        self,
+        turn: Turn,
+        body: Mapping[str, Any],
+        names: Collection[str],
+        caller: Caller,
+        talk: Talk | None = None,
     ) -> tuple[Reply, Talk]:
         """An answer with tools: what a step of a workflow asks for. The answer of the last round, or one
         more call; its `usage` is that of all calls.
@@ -136,7 +145,7 @@ class Rounds:
         `turn.admission` is set for calls of the model alone: who counts them there counts no tool.
         """
         tools = self.toolbox.for_caller(caller, names)
-        talk = await self.run(turn, body, tools, caller, follow=False)
+        talk = await self.run(turn, body, tools, caller, follow=False, talk=talk)
         if talk.reply is None:
             talk.reply = await self._calls.ask(turn, {**body, "messages": talk.messages}, caller.scope)
             talk.usages += [talk.reply.usage] if talk.reply.usage else []

@@ -9,7 +9,7 @@ from contextlib import aclosing, closing
 from functools import partial
 from typing import Any
 
-from processing.tools.results import Enough, Output, Result, Status, ToolFailed
+from processing.tools.results import Enough, Output, Result, Status, ToolFailed, as_text
 from processing.tools.threads import Job, Threads
 from processing.tools.tool import Kind, Tool
 
@@ -41,11 +41,11 @@ async def _judged(
     except Enough:
         return Status.OK, "", True
     except asyncio.CancelledError:
-        if _cancelled():
+        if cancelled():
             raise
         # The function's own: something of its that it has cancelled itself. Nobody has cancelled us.
         return Status.FAILED, f"{tool.name} failed{_rest(output)}", False
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
         if scope.expired():
             said = f"timed out after {tool.options.timeout_s:g} s"
             return Status.TIMED_OUT, f"{tool.name} {said}{_rest(output)}", True
@@ -59,14 +59,14 @@ async def _judged(
 
 def _why(error: BaseException) -> str:
     """An error's own text may hold anything, unless it was meant to be told; its type is enough."""
-    return f": {error}" if isinstance(error, ToolFailed) else f" ({type(error).__name__})"
+    return f": {as_text(str(error))}" if isinstance(error, ToolFailed) else f" ({type(error).__name__})"
 
 
 def _rest(output: Output) -> str:
     return "; what is above is incomplete" if output.text else ""
 
 
-def _cancelled() -> bool:
+def cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 

@@ -61,6 +61,7 @@ class Tool:
     reader: Reader
     options: Options
     caller_as: str | None = None
+    about: Any = None  #: what else decides what it says: part of the sharing key
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):

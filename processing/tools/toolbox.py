@@ -119,7 +119,7 @@ class Toolbox:
         """Changes with anything that the model is told or that decides about caching: part of the sharing
         key.
         """
-        said = [[e.tool.offered, e.tool.options.model_dump()] for e in self._executors.values()]
+        said = [[e.tool.offered, e.tool.options.model_dump(), e.tool.about] for e in self._executors.values()]
         return blake2b(_SORTED.encode(said), digest_size=16).hexdigest()
 
     def for_caller(self, caller: Caller, names: Collection[str] | None = None) -> list[Tool]:
@@ -174,7 +174,12 @@ class Toolbox:
         self, call: Call, offered: Mapping[str, Tool], caller: Caller, at: At, position: int
     ) -> Result:
         """Never raises but for a cancellation: one call's failure is nobody else's."""
-        result, shared, name = await self._judged(call, offered, caller, at, position)
+        try:
+            result, shared, name = await self._judged(call, offered, caller, at, position)
+        except asyncio.CancelledError:
+            if call.name in offered:  # or it would have been begun, and never have ended
+                self._events.ended(call.name, Result(call.name, Status.CANCELLED))
+            raise
         self._events.ended(name, result, shared=shared)
         return result
 

@@ -12,8 +12,9 @@ from typing import Any
 
 from processing.files.problems import Problem
 from processing.files.source import Path, Source
-from processing.workflows.form import NOT_FOR_LAST, OF_A_CALL, PARTS, Limits
+from processing.workflows.form import NOT_FOR_LAST, OF_A_CALL, PARTS, Limits, Step
 from processing.workflows.graph import Graph, Workflow, cycle
+from processing.workflows.naming import PREFIX
 from processing.workflows.template import Template, TemplateProblem
 
 
@@ -77,11 +78,11 @@ def _needs(source: Source, found: list[Part]) -> Iterator[Problem]:
     for part in found:
         for number, need in enumerate(_needed(part)):
             if need not in needs:
-                line = source.line((*part.path, "needs", number))
+                line = source.line((*part.path, "depends_on", number))
                 yield source.problem(line, f"step {part.name!r} needs {need!r}, which there is not")
     if circle := cycle(needs):
         first = next(part for part in found if part.name == circle[0])
-        yield _at(source, first, "needs", f"a cycle: {' needs '.join(circle)}")
+        yield _at(source, first, "depends_on", f"a cycle: {' needs '.join(circle)}")
         return
     yield from _one_last(source, needs)
 
@@ -130,14 +131,22 @@ def graph_problems(
                 seen.add((mentioned, line))
                 what = f"template: {mentioned!r} is not over when {node.alias!r} starts: it must need it"
                 yield source.problem(line, what)
-        if not (step.workflow or step.model or model):
-            yield _at(source, part, "name", f"step {node.alias!r} has no model, and neither has the workflow")
+        yield from _models(source, part, step, model)
         for number, tool in enumerate(step.tools):
             if tool not in tools:
                 line = source.line((*part.path, "tools", number))
                 yield source.problem(line, f"step {node.alias!r} uses the tool {tool!r}, which there is not")
     if graph.last is not None:
         yield from _last_problems(source, where[graph.last.alias])
+
+
+def _models(source: Source, part: Part, step: Step, model: str | None) -> Iterator[Problem]:
+    if not (step.workflow or step.model or model):
+        yield _at(source, part, "name", f"step {part.name!r} has no model, and neither has the workflow")
+    for field, named in (("model", step.model), ("fallback", step.fallback)):
+        if (named or "").startswith(PREFIX):  # the upstream would be asked for it, and has none
+            what = f"step {part.name!r}: {field} names no model but a workflow: its field is 'workflow'"
+            yield _at(source, part, field, what)
 
 
 def _last_problems(source: Source, part: Part) -> Iterator[Problem]:
@@ -193,7 +202,7 @@ def _line_of_child(source: Source, child: str) -> int:
 
 
 def _needed(part: Part) -> list[str]:
-    needs = part.raw.get("needs")
+    needs = part.raw.get("depends_on")
     return [need for need in needs if isinstance(need, str)] if isinstance(needs, list) else []
 
 

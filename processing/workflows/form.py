@@ -71,7 +71,7 @@ NOT_FOR_LAST: Final = frozenset({"fallback", "tools", "timeout_s", "retries", "f
 
 
 class NeedingStep(Step):
-    needs: Annotated[tuple[Name, ...], Field(strict=False, max_length=MAX_STEPS)] = ()
+    depends_on: Annotated[tuple[Name, ...], Field(strict=False, max_length=MAX_STEPS)] = ()
 
 
 class Worker(Step):

@@ -15,6 +15,7 @@ from processing.files.source import Source
 from processing.workflows.checks import graph_problems, nesting_problems, raw_problems
 from processing.workflows.form import FILES
 from processing.workflows.graph import Workflow
+from processing.workflows.naming import PREFIX
 from processing.workflows.patterns import expand
 
 SUFFIXES: Final = frozenset({".yaml", ".yml"})
@@ -91,7 +92,13 @@ def _read_one(
     model = file.model or model
     version = blake2b(content, digest_size=16).hexdigest()
     workflow = Workflow(file.name, file.description, file.pattern, model, file.limits, graph, version)
-    return list(graph_problems(source, graph, model, tools)), workflow
+    return [*_own_model(source, file.model), *graph_problems(source, graph, model, tools)], workflow
+
+
+def _own_model(source: Source, model: str | None) -> Iterator[Problem]:
+    if model is not None and model.startswith(PREFIX):
+        what = "model names no model but a workflow, which a step runs by its field 'workflow'"
+        yield source.problem(source.line(("model",)), what)
 
 
 def _shape(source: Source) -> Any:

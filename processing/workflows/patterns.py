@@ -30,7 +30,7 @@ def expand(file: Any) -> Graph:
 
 
 def _graph(file: GraphFile) -> Graph:
-    nodes = tuple(Node(step.name, step, step.needs) for step in file.steps)
+    nodes = tuple(Node(step.name, step, step.depends_on) for step in file.steps)
     needed = {need for node in nodes for need in node.needs}
     (last,) = (node for node in nodes if node.name not in needed)
     return Graph(nodes, last)

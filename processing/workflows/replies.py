@@ -13,7 +13,7 @@ MAX_ITEMS: Final = 64
 NOT_UNDERSTOOD: Final = "its assignments were not understood: every worker got the question"
 NOT_PUBLISHED: Final = "its reply was not understood: it published nothing"
 
-_FENCED: Final = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
+_FENCED: Final = re.compile(r"```(?:json)?[ \t]*\r?\n(.*?)```", re.DOTALL)
 
 
 def assignments(text: str, workers: Collection[str]) -> Mapping[str, str] | None:

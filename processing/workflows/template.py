@@ -16,7 +16,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 MAX_CHARACTERS: Final = 1_000_000
-MAX_TURNS: Final = 10_000
+MAX_TURNS: Final = 100_000
 MAX_RANGE: Final = 1_000
 #: What every template may use.
 VARIABLES: Final = frozenset(
@@ -27,6 +27,10 @@ _FILTERS: Final = (
     "lower", "max", "min", "reject", "rejectattr", "reverse", "round", "select", "selectattr", "sort",
     "string", "title", "tojson", "trim", "truncate", "unique", "upper",
 )  # fmt: skip
+#: What looks at every item: counted like a loop.
+_GOING_THROUGH: Final = frozenset(
+    {"join", "list", "max", "min", "reject", "rejectattr", "select", "selectattr", "sort", "unique"}
+)
 _REFUSED: Final = (
     nodes.Macro, nodes.CallBlock, nodes.FilterBlock, nodes.Import, nodes.FromImport, nodes.Include,
     nodes.Extends, nodes.Block,
@@ -94,6 +98,9 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         tree = super()._parse(source, name, filename)
         for node in tree.find_all(_REFUSED):
             raise TemplateSyntaxError(f"{type(node).__name__.lower()} is not for prompts", node.lineno)
+        for each in list(tree.find_all(nodes.Filter)):
+            if each.name in _GOING_THROUGH and each.node is not None:
+                each.node = nodes.Filter(each.node, "counted", [], [], None, None, lineno=each.lineno)
         for loop in tree.find_all(nodes.For):
             if loop.recursive:
                 raise TemplateSyntaxError("a loop must not be recursive", loop.lineno)

@@ -27,10 +27,10 @@ def served() -> dict[str, tuple[str, frozenset[str]]]:
     metrics.requests.labels("chat", "leader", "completed")
     metrics.joins.labels("live")
     metrics.redis_errors.labels("get")
-    metrics.preparation.expect(["tool"], ["workflow"])
+    metrics.preparation.expect(["tool"], {"workflow": ["step"]})
     metrics.preparation.tool_seconds.labels("tool")
     metrics.preparation.tool_wait.labels("tool")
-    metrics.preparation.step_seconds.labels("workflow")
+    metrics.preparation.step_seconds.labels("workflow", "step")
     stages = [StageReading("cache", 1, 0, 0, 0, 0.0, 0, 0)]
     page = render(metrics.families(), stages, workers=1, restarts=0)
     families = list(text_string_to_metric_families(page.decode()))
@@ -79,6 +79,7 @@ def test_the_metrics_page_lists_the_values_of_labels() -> None:
         "`tool`": {UNKNOWN},
         "`status` of tools": {*Status} & set(TOOL_STATUSES),
         "`workflow`": set(),
+        "`step`": set(),
         "`status` of steps": set(STEP_STATUSES),
         "`reason`": reasons(),
         "`route`": {NATIVE.route, OPENAI.route},

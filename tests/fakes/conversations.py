@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,14 +118,19 @@ class MemoryConversations:
         return Place(position, number, str(one.forgotten), turns)
 
 
+async def nobody_else(record: Record) -> None:
+    """There is no other process to tell."""
+    assert record.claim.ended is not None
+
+
 def conversations(
-    pipe: Pipeline, store: MemoryConversations | None = None, *, window: int = 8192
+    pipe: Pipeline,
+    store: MemoryConversations | None = None,
+    *,
+    window: int = 8192,
+    told: Callable[[Record], Awaitable[None]] = nobody_else,
 ) -> Conversations:
     """Of a played pipeline. What it starts ends with the pipeline."""
-
-    async def told(record: Record) -> None:
-        assert record.claim.ended is not None
-
     made: Conversations
     around = Around(
         store or MemoryConversations(),
@@ -135,6 +141,7 @@ def conversations(
         lambda id: made.look(id),
         pipe.limits.queue_s,
         window,
+        pipe.limits.queue,
     )
     made = Conversations(around, pipe.keys)
     return made

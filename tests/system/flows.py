@@ -72,10 +72,10 @@ PATTERNS = {
     "graph": """
         steps:
           - {name: root, prompt: "Root: {{ question }}"}
-          - {name: west, needs: [root], prompt: "West of {{ results.root }}: {{ question }}"}
-          - {name: east, needs: [root], prompt: "East of {{ results.root }}: {{ question }}"}
+          - {name: west, depends_on: [root], prompt: "West of {{ results.root }}: {{ question }}"}
+          - {name: east, depends_on: [root], prompt: "East of {{ results.root }}: {{ question }}"}
           - name: top
-            needs: [west, east]
+            depends_on: [west, east]
             prompt: "Top of {{ results.west }}: {{ question }} [[sim hold=end]]"
         """,
 }
@@ -85,7 +85,7 @@ NESTED = """
       - {name: below, workflow: parallel, prompt: "Below: {{ question }}"}
       - {name: deeper, workflow: debate-below, prompt: "Deeper: {{ question }}"}
       - name: last
-        needs: [below, deeper]
+        depends_on: [below, deeper]
         workflow: pipeline
         prompt: "{{ results.below | length > 0 }} {{ question }}"
     """

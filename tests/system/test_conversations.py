@@ -87,6 +87,7 @@ async def test_four_wait_in_order_and_a_fifth_is_told_to_come_back(
         assert (busy.status, busy.error["code"]) == (409, "conversation_busy")
         assert busy.headers["x-refrain-reason"] == "conversation_busy"
         assert gateway.stage("leaders")["waiting"] == 0, "whoever waits here is in no stage"
+        assert gateway.get("/pipeline")["totals"]["turns_waiting"] == 4, "and is seen all the same"
         simulator.release("gate")
         streams = [await first, *[await one for one in reading]]
         assert [stream.text for stream in streams] == answers(*questions)
@@ -96,6 +97,7 @@ async def test_four_wait_in_order_and_a_fifth_is_told_to_come_back(
             assert stream.end.name == "done"
         await kept(client, turns[4]["id"])
         assert [turn["id"] for turn in (await history(client))["turns"]] == [turn["id"] for turn in turns]
+        assert gateway.get("/pipeline")["totals"]["turns_waiting"] == 0
     await at_rest(gateway)
 
 

@@ -54,7 +54,7 @@ HOSTILE: list[tuple[str, str, bytes, int, str | None]] = [
     ("blank message", CHAT, b'{"message":" \\n\\t\\u2003"}', 422, "message"),
     ("message a number", CHAT, b'{"message":5}', 422, "message"),
     ("both forms", CHAT, b'{"message":"hi","messages":[%b]}' % _USER, 422, "message"),
-    ("conversation", CHAT, b'{"message":"hi","conversation_id":"c"}', 422, "conversation_id"),
+    ("conversation", CHAT, b'{"message":"hi","conversation_id":"a b"}', 422, "conversation_id"),
     ("priority", CHAT, b'{"message":"hi","priority":"urgent"}', 422, "priority"),
     ("cache", CHAT, b'{"message":"hi","cache":"never"}', 422, "cache"),
     ("request_id", CHAT, b'{"message":"hi","request_id":7}', 422, "request_id"),

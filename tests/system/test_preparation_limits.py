@@ -130,7 +130,8 @@ async def test_a_killed_worker_leaves_its_tools_to_another(
 @pytest.mark.parametrize("command", ["check", "serve"])
 def test_files_that_cannot_be_meant_refuse_the_start(tmp_path: Path, command: str) -> None:
     """Rows 77 and 102, part 4: every fault with its file and line, in one go; exit 2, no stack."""
-    bad = "name: bad\nsteps:\n  - {name: a, prompt: '{{ nobody }}'}\n  - {name: b, needs: [c], prompt: x}\n"
+    steps = "  - {name: a, prompt: '{{ nobody }}'}\n  - {name: b, prompt: x, depends_on: [c]}\n"
+    bad = f"name: bad\nsteps:\n{steps}"
     tools = tmp_path / "tools.yaml"
     tools.write_text("tools:\n  - name: t\n    description: d\n    url: ftp://host/\n    cacheable: true\n")
     folder = write(tmp_path / "flows", "bad", bad)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,13 @@ def preparation(gateway: GatewayProcess) -> Any:
 def tool_of(gateway: GatewayProcess, name: str) -> dict[str, Any]:
     (found,) = (one for one in preparation(gateway)["tools"] if one["name"] == name)
     return dict(found)
+
+
+def steps_of(scraped: dict[str, float], workflow: str) -> dict[tuple[str, str], float]:
+    """The steps that have been counted, each with how it ended."""
+    pattern = rf'refrain_workflow_steps_total{{status="(\w+)",step="([\w-]+)",workflow="{workflow}"}}'
+    found = {re.fullmatch(pattern, name): value for name, value in scraped.items()}
+    return {(seen[2], seen[1]): value for seen, value in found.items() if seen and value}
 
 
 def warnings(gateway: GatewayProcess) -> list[tuple[str, int]]:
@@ -120,12 +128,14 @@ async def test_steps_of_a_workflow_are_seen_running_and_done(
     assert preparation(gateway) == {"steps": {}, "tools": []}
     totals, scraped = gateway.get("/pipeline")["totals"], gateway.metrics()
     assert (totals["workflow_steps"], totals["inner_calls_shared"]) == (4, 1)
-    assert scraped['refrain_workflow_steps_total{status="done",workflow="twins"}'] == 3
-    assert scraped['refrain_workflow_steps_total{status="streams",workflow="twins"}'] == 1
-    assert scraped['refrain_workflow_steps_total{status="failed",workflow="twins"}'] == 0
+    assert steps_of(scraped, "twins") == {
+        ("one", "done"): 1, ("two", "done"): 1, ("three", "done"): 1, ("sum", "streams"): 1,
+    }  # fmt: skip
+    assert scraped['refrain_workflow_steps_total{status="failed",step="one",workflow="twins"}'] == 0
     assert scraped['refrain_workflow_calls_total{workflow="twins"}'] == 3
-    assert scraped['refrain_workflow_step_seconds_count{workflow="twins"}'] == 3
-    assert scraped['refrain_workflow_step_seconds_sum{workflow="twins"}'] > 0
+    for step in ("one", "two", "three"):
+        assert scraped[f'refrain_workflow_step_seconds_count{{step="{step}",workflow="twins"}}'] == 1
+        assert scraped[f'refrain_workflow_step_seconds_sum{{step="{step}",workflow="twins"}}'] > 0
     assert scraped["refrain_inner_calls_shared_total"] == 1
 
 

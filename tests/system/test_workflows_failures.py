@@ -27,8 +27,10 @@ FLOW = """
     steps:
       - {{name: good, prompt: "Good: {{{{ question }}}}"}}
       - {{name: bad, prompt: "Bad: {{{{ question }}}} [[sim {bad}]]", {more}}}
-      - {{name: after, needs: [bad], prompt: "After: {{{{ question }}}}"}}
-      - {{name: last, needs: [good, after], prompt: "{{{{ results.after }}}} {{{{ missing | length }}}}"}}
+      - {{name: after, depends_on: [bad], prompt: "After: {{{{ question }}}}"}}
+      - name: last
+        depends_on: [good, after]
+        prompt: "{{{{ results.after }}}} {{{{ missing | length }}}}"
     """
 
 

@@ -153,7 +153,7 @@ async def test_hook_and_tools_work_inside_and_planning_does_not(
         name: flow
         steps:
           - {name: seek, prompt: "{{ question }}", tools: [look]}
-          - {name: tell, needs: [seek], prompt: "{{ results.seek }}"}
+          - {name: tell, depends_on: [seek], prompt: "{{ results.seek }}"}
         """
     work = Workplace(tmp_path)
     gateway = start(

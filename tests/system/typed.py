@@ -104,11 +104,16 @@ class Terminal:
         return self._until(lambda line: READY in line)
 
     def interrupt(self) -> None:
-        """Ctrl-C, as a terminal sends it, until all that ran here has ended."""
+        """Ctrl-C, as a terminal sends it, until all that ran here has ended; once more for a page's own
+        little server, which may have been at a request.
+        """
         running = psutil.Process(self._bash.pid).children(recursive=True) if self._bash.poll() is None else []
         if running:
             os.killpg(self._bash.pid, signal.SIGINT)
         _, left = psutil.wait_procs(running, timeout=DRAIN_S)
+        if left and "Refrain is at" not in self._tail():
+            os.killpg(self._bash.pid, signal.SIGINT)
+            _, left = psutil.wait_procs(left, timeout=DRAIN_S)
         for process in left:
             process.kill()
         self._bash.kill()

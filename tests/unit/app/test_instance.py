@@ -41,6 +41,7 @@ def test_the_whole_and_each_worker_are_shown() -> None:
 def test_the_dead_count_in_what_was_and_not_in_what_is() -> None:
     """What a killed worker completed stays; its open streams and tasks are gone with it."""
     now = {"broadcasts": 1, "subscribers": 2, "upstream_in_flight": 1, "records": 3, "tasks": 9}
+    now["turns_waiting"] = 4
     alive = reading(1, stage(admitted=1), totals={"completed": 5, **now})
     gone = bury(None, reading(2, stage(admitted=4), totals={"completed": 7, **now}))
     shown = pipeline(Instance([alive], gone, restarts=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,41 @@ def test_a_module_beside_the_operator_is_found(folder: Path, monkeypatch: pytest
     monkeypatch.setattr("sys.path", [])
     library = check_library(load({"REFRAIN_TOOLS": "my_own_tools:TOOLS"}))
     assert [tool.name for tool in library.tools] == ["now"]
+
+
+@pytest.mark.parametrize("again", ["retries: 1", "fallback: n"])
+def test_a_step_that_may_be_tried_again_has_no_stateful_tool(folder: Path, again: str) -> None:
+    """Row 69: each try would have its effect once more; docs/tools.md promises that none does."""
+    (folder / "my_orders.py").write_text(
+        "from processing.tools import tool\n\n\ndef order() -> str:\n    'Orders.'\n    return ''\n\n\n"
+        "def look() -> str:\n    'Looks.'\n    return ''\n\n\n"
+        "TOOLS = [tool(order, stateful=True, timeout_s=1), tool(look, cacheable=True, timeout_s=1)]\n"
+    )
+    environ = {
+        "REFRAIN_TOOLS": "my_orders:TOOLS",
+        "REFRAIN_WORKFLOWS": str(folder / "flows"),
+        "REFRAIN_WORKFLOW_MODEL": "m",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        for tools in ("tools: [look, order]", f"tools: [look], {again}"):
+            (folder / "flows" / "f.yaml").write_text(FLOW.format(name="f", rest=f", {tools}"))
+            check_library(load(environ))
+        rest = f", tools: [look, order], {again}"
+        (folder / "flows" / "f.yaml").write_text(FLOW.format(name="f", rest=rest))
+        assert problems(folder, **environ) == [
+            "The workflow 'f', step 'a': with the stateful order it is not run twice:"
+            " no retries, no fallback."
+        ]
+        patch.delitem(sys.modules, "my_orders")
+
+
+@pytest.mark.parametrize("name", ["REFRAIN_WORKFLOW_MODEL", "REFRAIN_PREPARE_MODEL"])
+def test_a_workflow_is_no_model_of_steps_or_plans(folder: Path, name: str) -> None:
+    """The upstream would be asked for a model of that name."""
+    (folder / "flows" / "f.yaml").write_text(FLOW.format(name="f", rest=""))
+    environ = {"REFRAIN_WORKFLOW_MODEL": "m", "REFRAIN_WORKFLOWS": str(folder / "flows")}
+    assert problems(folder, **(environ | {name: "workflow:f"})) == [
+        f"{name} must be a model, and 'workflow:f' is a workflow."
+    ]
+    check_library(load(environ | {name: "workflow"}))

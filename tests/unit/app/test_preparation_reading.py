@@ -156,11 +156,15 @@ async def test_a_thread_that_was_left_is_seen_until_it_ends(monkeypatch: pytest.
 
 
 async def test_workflows_are_counted_from_zero(tmp_path: Path) -> None:
-    """A rate has to see the first step that fails."""
-    (tmp_path / "f.yaml").write_text("name: f\npattern: pipeline\nsteps: [{name: a, prompt: x}]")
+    """A rate has to see the first step that fails, of a process that has run none."""
+    (tmp_path / "f.yaml").write_text(
+        "name: f\npattern: pipeline\nsteps: [{name: a, prompt: x}, {name: b, prompt: y}]"
+    )
     async with running_app(workflows=tmp_path, workflow_model="m") as app:
         scrape = metrics(Instance([reading(app.state.gateway)])).decode()
-        assert 'refrain_workflow_steps_total{status="failed",workflow="f"} 0.0' in scrape
+        for step in "ab":
+            at = f'{{status="failed",step="{step}",workflow="f"}}'
+            assert f"refrain_workflow_steps_total{at} 0.0" in scrape
         assert 'stage="tools"' not in scrape
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from processing.tools.results import Status
 from processing.workflows.record import Cost, Record, StepRecord
 from runtime.metrics import Metrics
 from tests.fakes.tools import Bench, Played, call
+from tests.fakes.turns import settle
 from tests.fakes.workflows import Flows
 from tests.virtual_time import virtual
 
@@ -26,8 +28,16 @@ class Watched:
     def sample(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(f"refrain_{name}", labels) or 0.0
 
-    def steps(self, workflow: str, status: str) -> float:
-        return self.sample("workflow_steps_total", workflow=workflow, status=status)
+    def counted(self) -> dict[tuple[str, str, str], float]:
+        """By workflow, step and status: the steps, also those that are still 0."""
+        return {
+            (sample.labels["workflow"], sample.labels["step"], sample.labels["status"]): sample.value
+            for metric in self.metrics.preparation.workflow_steps.collect()
+            for sample in metric.samples
+        }
+
+    def steps(self) -> dict[tuple[str, str, str], float]:
+        return {at: value for at, value in self.counted().items() if value}
 
 
 @virtual
@@ -65,12 +75,26 @@ def test_what_was_not_run_has_no_time() -> None:
     assert (mine.watch.calls("weather"), mine.watch.calls(UNKNOWN)) == ((0, 0), (1, 0))
 
 
+@virtual
+async def test_what_was_cut_off_counts_as_a_call_and_has_no_time() -> None:
+    """Row 81: how long it would have taken, nobody knows."""
+    mine = Watched()
+    bench = Bench(Played().sleeper(), observer=mine.watch)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(bench.run(call("sleep", seconds=9)))
+        await settle()
+        running.cancel()
+    assert mine.sample("tool_calls_total", tool="sleep", status="cancelled") == 1
+    assert mine.sample("tool_seconds_count", tool="sleep") == 0
+    assert mine.watch.calls("sleep") == (1, 0)
+
+
 def step(name: str, status: Any, **more: Any) -> StepRecord:
     return StepRecord(name, name, status, **more)
 
 
 def test_the_steps_of_a_workflow_are_counted_under_its_name() -> None:
-    """Row 81: by how they ended; an inner workflow's are its own; calls and seconds are not counted twice."""
+    """Row 81: each by how it ended; an inner workflow's are its own; nothing is counted twice."""
     mine = Watched()
     inner = Record("inner", "v", [step("x", "failed", cost=Cost(calls=3, seconds=1.5))])
     steps = [
@@ -81,17 +105,18 @@ def test_the_steps_of_a_workflow_are_counted_under_its_name() -> None:
     ]
     mine.watch.workflow_ended(Record("outer", "v", steps))
     assert mine.watch.totals["workflow_steps"] == 5
-    assert [mine.steps("outer", status) for status in ("done", "skipped", "streams", "failed")] == [
-        2,
-        1,
-        1,
-        0,
-    ]
-    assert mine.steps("inner", "failed") == 1
+    assert mine.steps() == {
+        ("outer", "a", "done"): 1,
+        ("outer", "b", "done"): 1,
+        ("outer", "c", "skipped"): 1,
+        ("outer", "d", "streams"): 1,
+        ("inner", "x", "failed"): 1,
+    }
     assert mine.sample("workflow_calls_total", workflow="outer") == 1
     assert mine.sample("workflow_calls_total", workflow="inner") == 3
-    assert mine.sample("workflow_step_seconds_count", workflow="outer") == 1
-    assert mine.sample("workflow_step_seconds_sum", workflow="inner") == 1.5
+    assert mine.sample("workflow_step_seconds_sum", workflow="outer", step="a") == 2
+    assert mine.sample("workflow_step_seconds_count", workflow="outer", step="b") == 0
+    assert mine.sample("workflow_step_seconds_sum", workflow="inner", step="x") == 1.5
     assert mine.sample("workflow_fallbacks_total", workflow="outer") == 1
     assert mine.sample("workflow_fallbacks_total", workflow="inner") == 0
 
@@ -101,7 +126,45 @@ def test_a_step_that_a_cancel_has_cut_off_is_skipped(status: str) -> None:
     """Labels are a closed set, which alerts and dashboards name."""
     mine = Watched()
     mine.watch.workflow_ended(Record("f", "v", [step("a", status)]))
-    assert mine.steps("f", "skipped") == 1
+    assert mine.steps() == {("f", "a", "skipped"): 1}
+
+
+@virtual
+async def test_what_a_run_counts_was_there_before_it_at_0() -> None:
+    """A closed set: the rounds of a step are one, and so are all uses of a nested workflow."""
+    mine = Watched()
+    flows = Flows(
+        """
+        name: outer
+        pattern: graph
+        steps:
+          - {name: one, prompt: x, workflow: talk}
+          - {name: two, prompt: y, workflow: talk}
+          - {name: end, prompt: z, depends_on: [one, two]}
+        """,
+        """
+        name: talk
+        pattern: debate
+        rounds: 2
+        debaters: [{name: pro, prompt: "pro{{ round }}"}, {name: con, prompt: "con{{ round }}"}]
+        answer: {name: judge, prompt: judge}
+        """,
+    )
+    mine.watch.expect([], flows.step._workflows.values())
+    before = mine.counted()
+    assert set(before.values()) == {0}
+    await flows.run("outer")
+    mine.watch.workflow_ended(flows.record)
+    assert mine.counted().keys() == before.keys()
+    assert mine.steps() == {
+        ("outer", "one", "done"): 1,
+        ("outer", "two", "done"): 1,
+        ("outer", "end", "streams"): 1,
+        ("talk", "pro", "done"): 4,
+        ("talk", "con", "done"): 4,
+        ("talk", "judge", "done"): 2,
+    }
+    assert mine.sample("workflow_step_seconds_count", workflow="talk", step="pro") == 4
 
 
 @virtual

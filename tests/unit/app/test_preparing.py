@@ -31,9 +31,7 @@ FLOW = (
 @pytest.fixture
 def flows(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "f.yaml").write_text(FLOW)
-    (tmp_path / "p.yaml").write_text(
-        FLOW.replace("name: f", "name: p").replace("pipeline", "parallel")
-    )
+    (tmp_path / "p.yaml").write_text(FLOW.replace("name: f", "name: p").replace("pipeline", "parallel"))
     return {"REFRAIN_WORKFLOWS": str(tmp_path), "REFRAIN_WORKFLOW_MODEL": "m"}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.readings import Reading, add_families, add_stages, add_totals, bury, packed, unpacked
-from runtime.metrics import StageReading
+from runtime.metrics import Metrics, StageReading
 from tests.fakes.readings import counter, gauge, reading, stage
 
 
@@ -69,6 +69,28 @@ def test_samples_add_up_by_name_and_labels() -> None:
         "refrain_calls_total[('outcome', 'failed')]": 5,
     }
     assert first.samples[0][2] == 2, "a worker's own reading is left as it was"
+
+
+def test_a_step_of_a_workflow_is_one_series_of_all_workers_also_of_the_dead() -> None:
+    """Row 81: whichever worker ran it; another step of the same workflow is another series."""
+    several = []
+    for worker in range(1, 4):
+        metrics = Metrics()
+        metrics.preparation.expect([], {"review": ["read", "sum-up"]})
+        metrics.preparation.workflow_steps.labels("review", "read", "done").inc(worker)
+        metrics.preparation.step_seconds.labels("review", "read").observe(worker)
+        several.append(reading(worker, families=metrics.families()))
+    alive, *dead = several
+    seen = counted(alive, bury(bury(None, dead[0]), dead[1]))
+
+    def label(step: str, **more: str) -> str:
+        return str(sorted({"workflow": "review", "step": step, **more}.items()))
+
+    assert seen["refrain_workflow_steps_total" + label("read", status="done")] == 6
+    assert seen["refrain_workflow_steps_total" + label("sum-up", status="done")] == 0
+    assert seen["refrain_workflow_step_seconds_count" + label("read")] == 3
+    assert seen["refrain_workflow_step_seconds_bucket" + label("read", le="1.0")] == 1
+    assert seen["refrain_workflow_step_seconds_sum" + label("read")] == 6
 
 
 def test_what_the_dead_held_is_reclaimed_and_what_they_counted_stays() -> None:

@@ -14,7 +14,7 @@ from broadcast.lifecycle import Phase
 from broadcast.outcome import Outcome
 from chatbot.via import NATIVE
 from processing.account import account_of, preface
-from processing.preparer import DirectFailed, Preparer, Prompt, Turn
+from processing.preparer import DirectFailed, Preparer, Prompt, Turn, with_messages
 from runtime.errors import GatewayError, StreamTimeout
 from tests.fakes.model import delta, finish
 from tests.fakes.pipeline import Pipeline, pipeline
@@ -204,3 +204,48 @@ async def test_what_preparation_found_holds_from_then_on() -> None:
         again = await pipe.ask("q")
         assert again.role == "cached"
         assert again.hit_ttl_s == pytest.approx(30, abs=1)
+
+
+@pytest.mark.parametrize(("room", "outcome"), [(0, Outcome.COMPLETED), (-1, Outcome.FAILED)])
+def test_one_that_does_not_end_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, room: int, outcome: Outcome
+) -> None:
+    """A tool that puts out without end would fill the process: it has the bound of a model's answers."""
+    pieces = ([delta("It ")], [delta("rains."), *finish()])
+
+    @virtual
+    async def bounded() -> None:
+        async with directed(Directing(*pieces)) as pipe:
+            whole = await pipe.ask("q")
+            await pipe.read(whole)
+            monkeypatch.setattr("broadcast.directly.RUNAWAY_BYTES", whole.broadcast.log.size + room)
+            reading = await pipe.ask_and_read("r")
+            assert reading.ended is not None
+            code = reading.ended.error and reading.ended.error.code
+            assert (reading.outcome, code) == (outcome, "upstream_bad_response" if room else None)
+            assert pipe.model.calls == []
+
+    bounded()
+
+
+@virtual
+async def test_one_that_gives_nothing_leaves_the_clients_question() -> None:
+    """Whoever has to prepare it anew begins with what the client has asked, not with what tools have said."""
+
+    class Said(Directing):
+        async def run(self, prompt: Prompt) -> Prompt:
+            said = [{"role": "system", "content": "a tool has failed"}, *prompt.body["messages"]]
+            return await super().run(with_messages(prompt, said))
+
+    async with directed(Said(DirectFailed("nothing came")), streams=1) as pipe:
+        pipe.hold("llm_streams")
+        record = await pipe.ask("q", NATIVE)
+        async with asyncio.TaskGroup() as group:
+            reading = group.create_task(pipe.read(record))
+            await asyncio.sleep(2 * SECOND)
+            going_on = pipe.broadcasts.running[record.broadcast]
+            assert going_on is not None
+            assert len(going_on.body["messages"]) == 2
+            assert going_on.question["messages"] == [{"role": "user", "content": "q"}]
+            pipe.let_go()
+        assert reading.result().text == "1: answer to q"

@@ -23,6 +23,9 @@ def test_the_defaults_contradict_nothing() -> None:
         ),
         ({"REFRAIN_PREPARE_MODEL": "planner"}, "wait for each other's calls of the model"),
         ({"REFRAIN_WORKFLOWS": "flows"}, "REFRAIN_WORKFLOWS is set and REFRAIN_MAX_CONCURRENT_LLM_CALLS"),
+        ({"REFRAIN_MAX_CONCURRENT_TOOLS": "8"}, "REFRAIN_MAX_CONCURRENT_TOOLS is set and has no effect"),
+        ({"REFRAIN_TOOL_ROUNDS": "4"}, "has no effect without REFRAIN_TOOLS or REFRAIN_TOOLS_FILE"),
+        ({"REFRAIN_WORKFLOW_MODEL": "m"}, "REFRAIN_WORKFLOW_MODEL is set and has no effect without"),
         ({"REFRAIN_LOCAL_CACHE_BYTES": "1000"}, "REFRAIN_LOCAL_CACHE_BYTES is less than"),
         ({"REFRAIN_RETENTION_BYTES": "1000"}, "REFRAIN_RETENTION_BYTES is less than"),
         ({"REFRAIN_EMBEDDED_REDIS_BYTES": "2MiB"}, "REFRAIN_EMBEDDED_REDIS_BYTES leaves no room"),
@@ -43,6 +46,19 @@ def test_each_contradiction_is_one_sentence(environ: dict[str, str], words: str)
         {"REFRAIN_LOCAL_CACHE_BYTES": "0"},
         {"REFRAIN_EMBEDDED_REDIS_BYTES": "1MiB", "REDIS_URL": "redis://h"},
         {"REFRAIN_PREPARE_MODEL": "planner", "REFRAIN_MAX_CONCURRENT_LLM_CALLS": "32"},
+        {
+            "REFRAIN_TOOLS": "mine:TOOLS",
+            "REFRAIN_MAX_CONCURRENT_TOOLS": "8",
+            "REFRAIN_TOOL_ROUNDS": "2",
+            "REFRAIN_MAX_CONCURRENT_LLM_CALLS": "32",
+        },
+        {
+            "REFRAIN_TOOLS_FILE": "mine.yaml",
+            "REFRAIN_TOOL_ROUNDS": "2",
+            "REFRAIN_WORKFLOWS": "flows",
+            "REFRAIN_WORKFLOW_MODEL": "m",
+            "REFRAIN_MAX_CONCURRENT_LLM_CALLS": "32",
+        },
     ],
 )
 def test_what_is_switched_off_contradicts_nothing(environ: dict[str, str]) -> None:

@@ -35,8 +35,8 @@ PROMISED = {
     "refrain_tool_seconds": {"tool"},
     "refrain_tool_wait_seconds": {"tool"},
     "refrain_tool_left_threads": set(),
-    "refrain_workflow_steps_total": {"workflow", "status"},
-    "refrain_workflow_step_seconds": {"workflow"},
+    "refrain_workflow_steps_total": {"workflow", "step", "status"},
+    "refrain_workflow_step_seconds": {"workflow", "step"},
     "refrain_workflow_calls_total": {"workflow"},
     "refrain_workflow_fallbacks_total": {"workflow"},
     "refrain_inner_calls_shared_total": set(),
@@ -51,10 +51,10 @@ def filled() -> bytes:
     metrics.requests.labels("chat", "leader", "completed").inc()
     metrics.joins.labels("live").inc()
     metrics.redis_errors.labels("get").inc()
-    metrics.preparation.expect(["weather"], ["review"])
+    metrics.preparation.expect(["weather"], {"review": ["read", "sum-up"]})
     for waits in (metrics.preparation.tool_seconds, metrics.preparation.tool_wait):
         waits.labels("weather").observe(1)
-    metrics.preparation.step_seconds.labels("review").observe(1)
+    metrics.preparation.step_seconds.labels("review", "read").observe(1)
     stages = [
         StageReading(
             name, 3, 1, 2, None, 0.5, admitted=10, released=8, reclaimed=1, refused={"queue_timeout": 4}
@@ -131,14 +131,19 @@ def test_tools_and_workflows_are_counted_from_zero_on() -> None:
     """An alert on a tool's failures needs the series before the first; the stage is there with the tools."""
     metrics = Metrics()
     assert 'stage="tools"' not in scraped(metrics).decode(), "a process without tools has no such stage"
-    metrics.preparation.expect(["weather"], ["review"])
+    metrics.preparation.expect(["weather"], {"review": ["read", "sum-up"]})
     seen = samples(scraped(metrics))
     for status in ("ok", "failed", "timed_out", "refused"):
         label = (("status", status), ("tool", "weather"))
         assert seen["refrain_tool_calls_total", label] == 0
-    for status in ("done", "failed", "skipped", "streams"):
-        label = (("status", status), ("workflow", "review"))
-        assert seen["refrain_workflow_steps_total", label] == 0
+    steps = {
+        labels: value for (name, labels), value in seen.items() if name == "refrain_workflow_steps_total"
+    }
+    assert steps == {
+        (("status", status), ("step", step), ("workflow", "review")): 0
+        for status in ("done", "failed", "skipped", "streams")
+        for step in ("read", "sum-up")
+    }
     assert seen["refrain_tool_calls_shared_total", (("tool", "weather"),)] == 0
     assert seen["refrain_workflow_calls_total", (("workflow", "review"),)] == 0
     assert seen["refrain_workflow_fallbacks_total", (("workflow", "review"),)] == 0

@@ -21,7 +21,7 @@ def one(options: str, calls: int = 1) -> Flows:
         steps:
           - {{name: a, prompt: "a", {options}}}
           - {{name: b, prompt: "b"}}
-          - {{name: end, needs: [a, b], prompt: "{{{{ results.a }}}}"}}
+          - {{name: end, depends_on: [a, b], prompt: "{{{{ results.a }}}}"}}
         """,
         calls=calls,
     )

@@ -17,8 +17,8 @@ OUTER = """
     steps:
       - {name: a, prompt: a, timeout_s: 2, retries: 1}
       - {name: b, prompt: b, fallback: other}
-      - {name: sub, needs: [a], workflow: inner, prompt: "{{ results.a }}"}
-      - {name: end, needs: [b, sub], prompt: "{{ results.sub }}"}
+      - {name: sub, depends_on: [a], workflow: inner, prompt: "{{ results.a }}"}
+      - {name: end, depends_on: [b, sub], prompt: "{{ results.sub }}"}
 """
 INNER = """
     name: inner
@@ -89,7 +89,7 @@ async def test_a_fatal_failure_and_a_cancel_in_the_same_turn_are_a_cancel() -> N
         steps:
           - {name: a, prompt: a, fatal: true}
           - {name: b, prompt: b}
-          - {name: end, needs: [a, b], prompt: x}
+          - {name: end, depends_on: [a, b], prompt: x}
     """)
     flows.model.says["a"] = [UpstreamBadResponse()]
     flows.model.takes = {"b": 60}

@@ -25,15 +25,18 @@ def steps(*lines: str, head: str = "") -> str:
             ],
         ),
         (
-            steps("{name: a, prompt: x}", "{name: a, prompt: x, needs: [a]}"),
+            steps("{name: a, prompt: x}", "{name: a, prompt: x, depends_on: [a]}"),
             ["two steps are called", "a cycle"],
         ),
-        (steps("{name: a, needs: [b, c], prompt: x}"), [":3: step 'a' needs 'b'", ":3: step 'a' needs 'c'"]),
+        (
+            steps("{name: a, depends_on: [b, c], prompt: x}"),
+            [":3: step 'a' needs 'b'", ":3: step 'a' needs 'c'"],
+        ),
         (steps("{name: a, prompt: '{{ results.a }}'}"), [":3: template: 'a' is not over when 'a' starts"]),
         (
             steps(
                 "{name: a, prompt: x}",
-                "{name: b, needs: [a], prompt: '{{ results.z }}', system: '{{ results.y }}'}",
+                "{name: b, depends_on: [a], prompt: '{{ results.z }}', system: '{{ results.y }}'}",
             ),
             [":4: template: results has no 'y'", ":4: template: results has no 'z'"],
         ),
@@ -42,7 +45,7 @@ def steps(*lines: str, head: str = "") -> str:
             [":3: 'timeout_s'", ":3: 'retries'", ":3: 'fatal'"],
         ),
         (
-            steps("{name: a, prompt: x, tools: [t, u]}", "{name: b, needs: [a], prompt: x}"),
+            steps("{name: a, prompt: x, tools: [t, u]}", "{name: b, depends_on: [a], prompt: x}"),
             ["uses the tool 't', which there is not", "uses the tool 'u', which there is not"],
         ),
     ],
@@ -57,16 +60,16 @@ def test_what_is_wrong_is_said_once(text: str, said: list[str]) -> None:
 
 def test_needs_are_for_graphs() -> None:
     """In another pattern the field is unknown, and is not judged by the rules of graphs."""
-    text = "name: w\npattern: pipeline\nsteps: [{name: a, prompt: x, needs: [zzz]}]"
-    assert problems(text) == ["1.yaml:3: step 'a': unknown field 'needs'"]
+    text = "name: w\npattern: pipeline\nsteps: [{name: a, prompt: x, depends_on: [zzz]}]"
+    assert problems(text) == ["1.yaml:3: step 'a': unknown field 'depends_on'"]
 
 
 def test_a_step_reads_what_its_needs_need() -> None:
     """Not only whom it names itself; and in rounds what was said a round before, also by itself."""
     text = steps(
         "{name: a, prompt: x}",
-        "{name: b, needs: [a], prompt: x}",
-        "{name: c, needs: [b], prompt: '{{ results.a }}'}",
+        "{name: b, depends_on: [a], prompt: x}",
+        "{name: c, depends_on: [b], prompt: '{{ results.a }}'}",
     )
     assert "w" in workflows(text)
     debate = """
@@ -122,7 +125,9 @@ def test_the_longest_way_down_is_found_in_a_lattice() -> None:
 
 def test_a_file_has_as_many_steps_as_are_allowed() -> None:
     """One more is one too many."""
-    lines = [f"{{name: s{n}, prompt: x, needs: [{f's{n - 1}' if n else ''}]}}" for n in range(MAX_STEPS + 1)]
+    lines = [
+        f"{{name: s{n}, prompt: x, depends_on: [{f's{n - 1}' if n else ''}]}}" for n in range(MAX_STEPS + 1)
+    ]
     assert len(workflows(steps(*lines[:-1]))["w"].graph.nodes) == MAX_STEPS
     assert problems(steps(*lines))[0].startswith(
         f"1.yaml:2: steps: Tuple should have at most {MAX_STEPS} items"
@@ -156,7 +161,7 @@ def test_a_version_is_of_the_file() -> None:
 
 def test_a_cycle_is_the_only_thing_said_of_the_needs() -> None:
     """Who is the last cannot be said of what goes in a circle."""
-    lines = ("{name: a, needs: [a], prompt: x}", "{name: b, prompt: x}", "{name: c, prompt: x}")
+    lines = ("{name: a, depends_on: [a], prompt: x}", "{name: b, prompt: x}", "{name: c, prompt: x}")
     assert problems(steps(*lines)) == ["1.yaml:3: a cycle: a needs a"]
 
 
@@ -164,7 +169,7 @@ def test_two_mentions_on_one_line_are_one_problem() -> None:
     """And of a step that there is not, it is only said that there is not."""
     lines = (
         '{name: a, prompt: "{{ results.b }}{{ results.b }}{{ results.c }}"}',
-        "{name: b, needs: [a], prompt: x}",
+        "{name: b, depends_on: [a], prompt: x}",
     )
     assert problems(steps(*lines)) == ["1.yaml:3: template: results has no 'c': no step is called so"]
     text = steps(lines[0].replace("{{ results.c }}", ""), lines[1])
@@ -179,7 +184,7 @@ def test_two_mentions_on_one_line_are_one_problem() -> None:
 def test_what_is_of_a_call_is_not_for_a_step_that_runs_a_workflow(field: str) -> None:
     """It would be silently without effect."""
     inner = "name: v\nsteps: [{name: a, prompt: x}]"
-    lines = (f"{{name: a, prompt: x, workflow: v, {field}}}", "{name: b, needs: [a], prompt: x}")
+    lines = (f"{{name: a, prompt: x, workflow: v, {field}}}", "{name: b, depends_on: [a], prompt: x}")
     found = problems(steps(*lines), inner)
     assert (
         f"1.yaml:3: step 'a' runs a workflow: {field.split(':')[0]!r} is for the steps of that one" in found

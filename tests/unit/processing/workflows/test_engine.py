@@ -92,8 +92,8 @@ async def test_a_step_starts_when_what_it_needs_is_over_and_not_later() -> None:
         steps:
           - {name: long, prompt: long}
           - {name: short, prompt: short}
-          - {name: next, needs: [short], prompt: "next {{ results.short }}"}
-          - {name: end, needs: [long, next], prompt: "{{ results.long }} {{ results.next }}"}
+          - {name: next, depends_on: [short], prompt: "next {{ results.short }}"}
+          - {name: end, depends_on: [long, next], prompt: "{{ results.long }} {{ results.next }}"}
     """)
     flows.model.takes = {"long": 10}
     began = asyncio.get_running_loop().time()
@@ -121,8 +121,8 @@ OUTER = """
     name: outer
     steps:
       - {name: first, prompt: "first {{ question }}"}
-      - {name: child, needs: [first], workflow: inner, prompt: "{{ results.first }}"}
-      - {name: end, needs: [child], prompt: "got {{ results.child }}"}
+      - {name: child, depends_on: [first], workflow: inner, prompt: "{{ results.first }}"}
+      - {name: end, depends_on: [child], prompt: "got {{ results.child }}"}
 """
 INNER = """
     name: inner
@@ -166,7 +166,7 @@ async def test_a_workflow_whose_last_step_is_a_workflow_streams_the_last_step_of
         name: outer
         steps:
           - {name: first, prompt: "first {{ question }}"}
-          - {name: rest, needs: [first], workflow: inner, prompt: "{{ results.first }}"}
+          - {name: rest, depends_on: [first], workflow: inner, prompt: "{{ results.first }}"}
         """,
         INNER,
     )
@@ -196,7 +196,7 @@ async def test_a_step_that_uses_tools_is_asked_through_them() -> None:
         name: g
         steps:
           - {name: a, prompt: a, tools: [look-up]}
-          - {name: end, needs: [a], prompt: "{{ results.a }}"}
+          - {name: end, depends_on: [a], prompt: "{{ results.a }}"}
     """)
     assert last_text(await flows.run("g")) == "a!"
     assert flows.tools.asked == [("look-up",)]

@@ -25,7 +25,7 @@ OUTER = """
     steps:
       - {name: sub, workflow: inner, prompt: "of {{ question }}", FATAL}
       - {name: other, prompt: other}
-      - {name: end, needs: [sub, other], prompt: "{{ results.sub }}|{{ results.other }}"}
+      - {name: end, depends_on: [sub, other], prompt: "{{ results.sub }}|{{ results.other }}"}
 """
 PARALLEL = "name: p\npattern: parallel\nsteps: [{name: a, prompt: a}, {name: b, prompt: b}]"
 

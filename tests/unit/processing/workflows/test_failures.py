@@ -108,13 +108,13 @@ async def test_a_nested_run_that_fails_is_a_gap_above() -> None:
         steps:
           - {name: a, prompt: a}
           - {name: sub, workflow: inner, prompt: a question}
-          - {name: end, needs: [a, sub], prompt: "{{ results.a }} {{ results.sub }}"}
+          - {name: end, depends_on: [a, sub], prompt: "{{ results.a }} {{ results.sub }}"}
         """,
         """
         name: inner
         steps:
           - {name: x, prompt: x, fatal: true}
-          - {name: y, needs: [x], prompt: y}
+          - {name: y, depends_on: [x], prompt: y}
         """,
     )
     flows.model.says["x"] = [UpstreamError()]
@@ -135,7 +135,7 @@ async def test_the_last_step_of_a_nested_run_may_fail_too() -> None:
         steps:
           - {name: a, prompt: a}
           - {name: sub, workflow: inner, prompt: a question}
-          - {name: end, needs: [a, sub], prompt: "{{ results.sub }}"}
+          - {name: end, depends_on: [a, sub], prompt: "{{ results.sub }}"}
         """,
         "name: inner\nsteps: [{name: only, prompt: only}]",
     )
@@ -151,7 +151,7 @@ async def test_a_template_that_cannot_be_filled_fails_its_step() -> None:
         steps:
           - {name: a, prompt: "{{ messages[0].nothing }}"}
           - {name: b, prompt: b}
-          - {name: end, needs: [a, b], prompt: "{{ results.b }}"}
+          - {name: end, depends_on: [a, b], prompt: "{{ results.b }}"}
     """)
     await flows.run("g", "a secret")
     assert flows.entry("a").status == "failed"
@@ -178,8 +178,8 @@ async def test_a_run_makes_no_more_calls_than_its_file_allows() -> None:
         limits: {calls: 4}
         steps:
           - {name: a, prompt: a, tools: [look-up]}
-          - {name: sub, needs: [a], workflow: inner, prompt: x}
-          - {name: end, needs: [sub], prompt: x}
+          - {name: sub, depends_on: [a], workflow: inner, prompt: x}
+          - {name: end, depends_on: [sub], prompt: x}
         """,
         """
         name: inner
@@ -229,7 +229,7 @@ async def test_a_gap_below_is_not_kept_either() -> None:
         name: outer
         steps:
           - {name: sub, workflow: inner, prompt: x}
-          - {name: end, needs: [sub], prompt: "{{ results.sub }}"}
+          - {name: end, depends_on: [sub], prompt: "{{ results.sub }}"}
         """,
         """
         name: inner

@@ -20,7 +20,7 @@ GRAPH = """
     steps:
       - {name: a, prompt: a}
       - {name: b, prompt: b}
-      - {name: c, needs: [a, b], prompt: "{{ results.a }}{{ results.b }}"}
+      - {name: c, depends_on: [a, b], prompt: "{{ results.a }}{{ results.b }}"}
 """
 PIPELINE = """
     name: pipeline

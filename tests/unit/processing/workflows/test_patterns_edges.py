@@ -118,10 +118,10 @@ def test_what_comes_before_a_step_is_all_of_it_once_in_declared_order() -> None:
     graph = workflows("""
         name: g
         steps:
-          - {name: c, needs: [b, a], prompt: x}
+          - {name: c, depends_on: [b, a], prompt: x}
           - {name: a, prompt: x}
-          - {name: b, needs: [a], prompt: x}
-          - {name: end, needs: [c, a], prompt: x}
+          - {name: b, depends_on: [a], prompt: x}
+          - {name: end, depends_on: [c, a], prompt: x}
     """)["g"].graph
     assert {name: [node.name for node in nodes] for name, nodes in graph.before.items()} == {
         "c": ["a", "b"],

@@ -16,8 +16,8 @@ FILE = """
     steps:
       - {name: a, prompt: "secret a", fallback: other}
       - {name: b, prompt: b, retries: 1}
-      - {name: c, needs: [b], prompt: c}
-      - {name: end, needs: [a, c], prompt: end}
+      - {name: c, depends_on: [b], prompt: c}
+      - {name: end, depends_on: [a, c], prompt: end}
 """
 
 

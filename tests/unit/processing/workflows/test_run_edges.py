@@ -48,8 +48,8 @@ async def test_a_record_can_be_read_while_it_is_made() -> None:
         name: w
         steps:
           - {name: a, prompt: x}
-          - {name: s, needs: [a], workflow: leaf2, prompt: x}
-          - {name: end, needs: [s], prompt: x}
+          - {name: s, depends_on: [a], workflow: leaf2, prompt: x}
+          - {name: end, depends_on: [s], prompt: x}
         """,
         "name: leaf2\npattern: pipeline\nsteps: [{name: b, prompt: x}, {name: c, prompt: x}]",
     )
@@ -158,8 +158,8 @@ def test_a_step_stands_below_all_that_it_needs() -> None:
             name: w
             steps:
               - {name: a, prompt: x}
-              - {name: b, needs: [a], prompt: x}
-              - {name: c, needs: [a, b], prompt: x}
+              - {name: b, depends_on: [a], prompt: x}
+              - {name: c, depends_on: [a, b], prompt: x}
         """)["w"]
     )
     assert [line[:5].strip() for line in drawn.splitlines()[2:]] == ["1  a", "2  b", "3  c"]

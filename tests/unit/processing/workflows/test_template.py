@@ -82,7 +82,7 @@ def test_there_is_no_way_out_and_nothing_is_changed(source: str) -> None:
         "{{ [1] * 1000000000 }}",
         "{{ 10 ** 1000000000 }}",
         "{{ '%1000000000d' % 1 }}",
-        "{% for a in range(101) %}{% for b in range(100) %}x{% endfor %}{% endfor %}",
+        "{% for a in range(101) %}{% for b in range(990) %}x{% endfor %}{% endfor %}",
     ],
 )
 def test_work_is_bounded(source: str) -> None:
@@ -104,8 +104,8 @@ def test_size_is_bounded() -> None:
 
 def test_the_bound_on_loops_is_of_one_filling() -> None:
     """A template that is filled ten thousand times is not used up."""
-    template = Template("{% for a in range(900) %}{% endfor %}done")
-    assert {template.fill(VALUES) for _ in range(30)} == {"done"}
+    template = Template("{% for a in range(60) %}{% for b in range(999) %}{% endfor %}{% endfor %}done")
+    assert {template.fill(VALUES) for _ in range(3)} == {"done"}
 
 
 @pytest.mark.parametrize(
