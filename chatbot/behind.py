@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import msgspec
@@ -30,6 +30,7 @@ from runtime.errors import (
     ConversationUnavailable,
     Draining,
     GatewayError,
+    QueueFull,
     QueueTimeout,
 )
 from runtime.supervisor import Supervisor
@@ -50,7 +51,10 @@ Found = Record | Waiting
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """What each turn needs. `told(record)`: let other processes know it; `left(id)`: that one is next."""
+    """What each turn needs. `told(record)`: let other processes know it; `left(id)`: that one is next.
+
+    `waiting`: the turns of this process that have been told that they wait, at most `room`.
+    """
 
     store: ConversationStore
     manager: ChatManager
@@ -60,6 +64,8 @@ class Around:
     left: Callable[[str], None]
     queue_s: float
     window: int
+    room: int
+    waiting: set[Turn] = field(default_factory=set)
 
 
 class Turn:
@@ -107,6 +113,8 @@ class Turn:
             if not self.found.done():
                 self.found.set_exception(GatewayError())
             raise
+        finally:
+            self._around.waiting.discard(self)
         await self._until_over()
         await self._leave()
 
@@ -114,18 +122,25 @@ class Turn:
         """Raises what refuses it."""
         place = await self._enter()
         until = asyncio.get_running_loop().time() + self._around.queue_s
-        while place.position > 0 and self.record is None:
+        while self.record is None:
+            if place.position == 0 and await self._is_asked(place, via):
+                break
             if self._around.manager.draining:
                 raise Draining()
             self.waiting.moved(place.position)
             if not self.found.done():
-                self.found.set_result(self.waiting)
+                self._waits()
             await self._until_woken(until)
             place = await self._beat(place, runs=False)
-        if self.record is None:
-            await self._ask(place, via)
         if not self.found.done() and self.record is not None:
             self.found.set_result(self.record)
+
+    def _waits(self) -> None:
+        """Raises QueueFull: each holds a whole request, and none of the stages knows of it."""
+        if len(self._around.waiting) >= self._around.room:
+            raise QueueFull()
+        self._around.waiting.add(self)
+        self.found.set_result(self.waiting)
 
     async def _enter(self) -> Place:
         try:
@@ -154,8 +169,20 @@ class Turn:
             found = await self._around.store.beat(self._name, self._ticket.id, place, runs=runs)
         except StoreError:
             return place
-        self._place = found or place
-        return self._place
+        if found is None or runs:
+            return place  # what it began with does not change: how often it had been forgotten by then
+        self._place = found
+        return found
+
+    async def _is_asked(self, place: Place, via: Via) -> bool:
+        """False: there is no room for it, and it has been told that it waits."""
+        try:
+            await self._ask(place, via)
+        except QueueFull:
+            if not self.found.done():
+                raise
+            return False
+        return True
 
     async def _ask(self, place: Place, via: Via) -> None:
         """Submit it with its history, in a task that can be cancelled without this one."""
@@ -163,6 +190,7 @@ class Turn:
             turns = history.read(place.turns)
         except msgspec.MsgspecError:
             raise ConversationUnavailable() from None
+        self._place = replace(place, turns=())  # not held as long as it runs
         body = history.with_history(self._request.body, turns, self._around.window)
         request = replace(self._request, body=body, request_id=None, conversation=None)
         self._asking = self._around.supervisor.spawn("conversation:ask", self._submit(request, via))
@@ -217,11 +245,13 @@ class Turn:
 
     async def _leave(self) -> None:
         """Until Redis has heard it; whoever is next waits for that, for a lease at most."""
-        turn, refusals = self._left_behind(), 0
-        until = asyncio.get_running_loop().time() + GIVE_UP_S
-        if self.record is not None:
-            await self._around.told(self.record)
+        refusals, until = 0, asyncio.get_running_loop().time() + GIVE_UP_S
+        turn: bytes | None = None
         while True:
+            if self.record is not None:
+                await self._around.told(self.record)  # others may have been told of another end
+            if turn is None or not self._completed:
+                turn = self._left_behind()
             try:
                 kept, following = await self._around.store.finish(
                     self._name, self._ticket.id, self._place, turn
@@ -246,7 +276,8 @@ class Turn:
         return (
             record is not None
             and record.claim.ended is not None
-            and (record.claim.ended.outcome is Outcome.COMPLETED)
+            and record.claim.ended.outcome is Outcome.COMPLETED
+            and not record.overruled
         )
 
     def _left_behind(self) -> bytes:

@@ -51,6 +51,11 @@ class Conversations:
     def __repr__(self) -> str:
         return f"<Conversations [{len(self._turns)} turns]>"
 
+    @property
+    def waiting(self) -> int:
+        """Turns of this process that have no record yet and whose clients know that they wait."""
+        return len(self._around.waiting)
+
     def meet(self, astray: Astray, once: OnceEverywhere[Found]) -> None:
         self._astray = astray
         self._once = once

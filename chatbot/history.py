@@ -76,18 +76,40 @@ def new_ones(request: dict[str, Any]) -> list[Message]:
 
 
 def with_history(request: dict[str, Any], turns: Sequence[Turn], window: int) -> dict[str, Any]:
-    """The same request with what was said before: as many of the latest turns as there is room for."""
+    """The same request with what was said before: as much of the latest as there is room for.
+
+    Results of tools never go without their calls, a model refuses them: new ones take those along, whatever
+    their size.
+    """
     system = [message for message in request["messages"] if message.get("role") in _SYSTEM]
     new = new_ones(request)
+    earlier = _inseparable(turns)
+    if _answers_a_call(new, earlier):
+        new = earlier.pop() + new
     room = window - _answer_tokens(request) - _tokens(system) - _tokens(new)
     before: list[Message] = []
-    for turn in reversed(turns):
-        said = turn.said()
+    for said in reversed(earlier):
         room -= _tokens(said)
         if room < 0:
             break
         before = said + before
     return {**request, "messages": [*system, *before, *new]}
+
+
+def _inseparable(turns: Sequence[Turn]) -> list[list[Message]]:
+    """What is put in as a whole, or not at all. Results whose call is not kept any more are left out."""
+    found: list[list[Message]] = []
+    for turn in turns:
+        said = turn.said()
+        if _answers_a_call(said, found):
+            found[-1] += said
+        elif said[0].get("role") != "tool":
+            found.append(said)
+    return found
+
+
+def _answers_a_call(said: list[Message], before: list[list[Message]]) -> bool:
+    return bool(said and said[0].get("role") == "tool" and before and before[-1][-1].get("tool_calls"))
 
 
 def _answer_tokens(request: dict[str, Any]) -> int:

@@ -136,6 +136,7 @@ class KnownRequests:
         shared = ended is not None and ended.shared
         found = await self._end(id, end, record.broadcast.log.epoch, how="s" if shared else "")
         if found is not None and told.read_ended(found).outcome != told.read_ended(end).outcome:
+            record.overruled = True
             self._records.forget(id)  # somebody has been told otherwise: from here on what all know counts
         if self._relay.durable and shared and record.role is not Role.CACHED:
             await self._write_log(record, self.retention_ms)

@@ -86,6 +86,7 @@ class Record:
         self.claim: Claim
         self.request_id = request_id.get()
         self.lookup_ms: float | None = None
+        self.overruled = False  #: somebody has been told another end than the one it has here
         self.on_end: Callable[[], None] | None = None  #: of a conversation, which waits for it
         self._shown_status = 0
         self._shown_position: tuple[str, int] | None = None

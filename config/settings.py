@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     ] = 16
     queue_size: Annotated[
         Room,
-        About("process", "requests waiting for a leader slot; the same number bounds waiting followers"),
+        About("process", "requests waiting for a leader slot; waiting followers and turns are bounded alike"),
     ] = 1000
     max_pending: Annotated[
         Count,

@@ -3,6 +3,8 @@
 -- Gives AT place number times-forgotten [turns] | GONE
 local id = ARGV[5]
 if redis.call('HGET', Y, 'x:' .. id) then return {'GONE'} end
-stand(id, tonumber(ARGV[6]))
+local number = tonumber(ARGV[6])
+if number > tonumber(redis.call('HGET', Y, 'n') or 0) then redis.call('HSET', Y, 'n', number) end -- the line was lost
+stand(id, number)
 line(true)
 return place(id, ARGV[7] == '1')

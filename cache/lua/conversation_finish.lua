@@ -7,7 +7,7 @@ local function has(field) return tonumber(redis.call('HGET', Y, field) or 0) end
 local function drop() redis.call('HINCRBY', Y, 'b', -#redis.call('LPOP', Z)) end
 local kept = 0
 if turn ~= '' and redis.call('HGET', Y, 'x:' .. id) then kept = has('d') == number and 1 or 0
-elseif turn ~= '' and ARGV[7] == (redis.call('HGET', Y, 'g') or '0') and number >= has('h') and number > has('d') then
+elseif turn ~= '' and #turn <= tonumber(ARGV[10]) and ARGV[7] == (redis.call('HGET', Y, 'g') or '0') and number >= has('h') and number > has('d') then
   if redis.call('EXISTS', Z) == 0 then redis.call('HSET', Y, 'b', 0) end
   redis.call('RPUSH', Z, turn)
   redis.call('HSET', Y, 'd', number)

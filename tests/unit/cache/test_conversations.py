@@ -217,6 +217,34 @@ async def test_the_oldest_turns_make_room(server: RedisServer) -> None:
         assert view.turns == (b"333", b"4"), "what was let go is not counted any more"
 
 
+async def test_a_turn_that_is_too_large_takes_no_other_with_it(server: RedisServer) -> None:
+    """What was said before stays, and whoever said one word too many is told that this was not kept."""
+    async with processes(server) as procs:
+        store = store_of(procs[0], most=5)
+        for id, turn, kept in ((A, b"1", True), (B, b"22", True), (C, b"333333", False), (D, b"4", True)):
+            place = await enter(store, id)
+            for _ in range(2):
+                assert (await store.finish(NAME, id, place, turn))[0] is kept
+        view = await store.view(NAME)
+        assert view is not None
+        assert view.turns == (b"1", b"22", b"4")
+
+
+async def test_a_number_is_not_given_twice_after_the_line_was_lost(server: RedisServer) -> None:
+    """Evicted, say: of two with one number only one is kept. Who still runs says which it has."""
+    async with processes(server) as procs:
+        store = store_of(procs[0])
+        await store.finish(NAME, A, await enter(store, A), b"")
+        runs = await enter(store, B)
+        with server.client as client:
+            client.delete(conversation_keys(NAME)[0])
+        await store.beat(NAME, B, runs, runs=True)
+        behind = await enter(store, C)
+        assert (behind.position, behind.number) == (1, runs.number + 1)
+        assert (await store.finish(NAME, B, runs, b"said"))[0]
+        assert (await store.finish(NAME, C, behind, b"more"))[0]
+
+
 async def test_turns_that_have_run_out_are_not_counted(server: RedisServer) -> None:
     """The line may outlive them while somebody stands in it."""
     async with processes(server) as procs:

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from chatbot.behind import BEAT_S
 from chatbot.record import Record, Role
 from runtime.errors import (
     Conflict,
@@ -32,6 +33,66 @@ async def test_a_turn_that_runs_adds_nothing_to_what_was_deleted_meanwhile() -> 
         assert contents(pipe.model.asked("two")[0]) == ["two"]
         turns = (await talk.show("c", "t"))["turns"]
         assert [turn["messages"][0]["content"] for turn in turns] == ["two"]
+
+
+@virtual
+async def test_what_runs_long_adds_nothing_to_what_was_deleted_meanwhile() -> None:
+    """It says several times that it still runs: none of these makes it one that began after the DELETE."""
+    async with pipeline() as pipe, asyncio.TaskGroup() as group:
+        talk = conversations(pipe)
+        call = await running(pipe, talk, group, "one")
+        await asyncio.sleep(1.5 * BEAT_S)
+        await talk.forget("c", "t")
+        await asyncio.sleep(2 * BEAT_S)
+        found = await say(pipe, talk, "two")
+        call.complete()
+        await answered(pipe, talk, found)
+        assert contents(pipe.model.asked("two")[0]) == ["two"]
+        turns = (await talk.show("c", "t"))["turns"]
+        assert [turn["messages"][0]["content"] for turn in turns] == ["two"]
+
+
+@virtual
+async def test_a_turn_that_has_ended_otherwise_for_others_is_not_kept() -> None:
+    """A reader elsewhere was told that it is cancelled: its answer, complete here, was not said."""
+    async with pipeline() as pipe:
+
+        async def told(record: Record) -> None:
+            await asyncio.sleep(0.5)  # Redis is asked, and knows of another end
+            record.overruled = pipe.prompts[record.ticket.id] == "one"
+
+        talk = conversations(pipe, told=told)
+        await answered(pipe, talk, await say(pipe, talk, "one"))
+        await answered(pipe, talk, await say(pipe, talk, "two"))
+        assert contents(pipe.model.asked("two")[0]) == ["two"]
+        await asyncio.sleep(1)
+        turns = (await talk.show("c", "t"))["turns"]
+        assert [turn["messages"][0]["content"] for turn in turns] == ["two"]
+
+
+@virtual
+async def test_another_end_that_is_heard_late_counts_too() -> None:
+    """Redis was away when it ended: what all know is heard before anything is written."""
+    async with pipeline() as pipe:
+        store = MemoryConversations()
+
+        async def told(record: Record) -> None:
+            record.overruled = not store.down
+
+        talk = conversations(pipe, store, told=told)
+        pipe.model.by_hand.add("one")
+        first = await say(pipe, talk, "one")
+        assert isinstance(first, Record)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(pipe.read(first))
+            call = await pipe.model.call("one")
+            store.down = True
+            call.complete()
+        await asyncio.sleep(2)
+        store.down = False
+        await asyncio.sleep(1)
+        with pytest.raises(NotFound):
+            await talk.show("c", "t")
 
 
 @virtual

@@ -120,3 +120,48 @@ def test_calls_of_the_clients_own_tools_are_part_of_the_history() -> None:
     (kept,) = read([leave("chat_1", asked([user("hi")]), 1.0, whole.encode(), None)])
     assert kept.shown()["tool_calls"] == [call]
     assert kept.said()[-1] == message
+
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+RESULT = {"role": "tool", "tool_call_id": "c1", "content": "r"}
+
+
+def calling(messages: list[dict[str, Any]]) -> Turn:
+    """A turn that ends with a call of the client's own tool."""
+    return Turn("chat_c", messages, "", 1.0, tool_calls=[CALL])
+
+
+def roles(body: dict[str, Any]) -> list[str]:
+    return [message["role"] for message in body["messages"]]
+
+
+#: A question, a call, its result, a second call, its result, the answer.
+ROUND = ["user", "assistant", "tool", "assistant", "tool", "assistant"]
+
+
+@pytest.mark.parametrize("window", range(1024, 1224, 3))
+def test_a_result_is_never_parted_from_its_call(window: int) -> None:
+    """A model refuses a result that answers no call: every further turn would fail. All of it, or nothing."""
+    turns = [calling([user("q")]), calling([RESULT]), Turn("chat_3", [RESULT], "a", 1.0), turn(4)]
+    seen = roles(with_history(asked([user("n")]), turns, window))[:-1]
+    assert seen in ([], ["user", "assistant"], [*ROUND, "user", "assistant"])
+
+
+def test_calls_and_results_come_back_where_there_is_room() -> None:
+    """They are dropped for want of room alone."""
+    turns = [calling([user("q")]), calling([RESULT]), Turn("chat_3", [RESULT], "a", 1.0)]
+    assert roles(with_history(asked([user("n")]), turns, 8192)) == [*ROUND, "user"]
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_a_result_whose_call_is_not_kept_any_more_is_left_out(lost: int) -> None:
+    """The oldest turns make room in Redis too, and they are cut there without a look at what they are."""
+    turns = [calling([user("q")]), calling([RESULT]), Turn("chat_3", [RESULT], "a", 1.0), turn(4)]
+    assert roles(with_history(asked([user("n")]), turns[lost:], 8192)) == ["user", "assistant", "user"]
+
+
+def test_a_new_result_takes_its_call_along_whatever_the_room() -> None:
+    """Without it the model could only refuse; what was before that call is cut as ever."""
+    turns = [turn(1), calling([user("q" * 400)]), calling([RESULT])]
+    body = with_history(asked([SYSTEM, RESULT]), turns, 10)
+    assert roles(body) == ["system", *ROUND[:5]]

@@ -148,6 +148,26 @@ async def test_an_end_that_was_not_heard_is_told_again_once() -> None:
 
 
 @virtual
+@pytest.mark.parametrize("elsewhere", ["cancelled", "completed"])
+async def test_a_record_says_whether_others_know_of_another_end(elsewhere: str) -> None:
+    """Its conversation keeps nothing of an answer that was cancelled for everybody; the first end counts."""
+    redis = Redis()
+    async with pipeline() as pipe:
+        known = redis.known(pipe)
+        record, other = await ended_record(pipe), await pipe.ask("other")
+        if elsewhere == "cancelled":
+            pipe.cancel(other)
+        else:
+            await pipe.read(other)
+        await known.admitted(record, 1.0)
+        redis.ends[record.ticket.id] = told.ended(other)
+        known.ended(record)
+        assert not record.overruled
+        await known.told(record.ticket.id, 1.0)
+        assert record.overruled is (elsewhere == "cancelled")
+
+
+@virtual
 async def test_the_end_of_what_was_never_known_is_not_told() -> None:
     """Redis has nothing to end."""
     redis = Redis()
