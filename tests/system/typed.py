@@ -78,6 +78,11 @@ def clone(folder: Path) -> None:
         (folder / ".venv" / stamp).touch()
 
 
+def _hear_interrupts() -> None:
+    """A job that a script put into the background was begun deaf to Ctrl-C, and all that it starts inherits that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Terminal:
     """One bash in `folder`, whose output is read all the time, so that nothing in it waits for a reader."""
 
@@ -88,7 +93,7 @@ class Terminal:
         self._news = threading.Condition()
         self._bash = subprocess.Popen(
             ["bash", "-eu"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            cwd=folder, env=environment, text=True, start_new_session=True,
+            cwd=folder, env=environment, text=True, start_new_session=True, preexec_fn=_hear_interrupts,
         )  # fmt: skip
         self._pump = threading.Thread(target=self._read, daemon=True)
         self._pump.start()
@@ -104,16 +109,11 @@ class Terminal:
         return self._until(lambda line: READY in line)
 
     def interrupt(self) -> None:
-        """Ctrl-C, as a terminal sends it, until all that ran here has ended; once more for a page's own
-        little server, which may have been at a request.
-        """
+        """Ctrl-C, as a terminal sends it, until all that ran here has ended."""
         running = psutil.Process(self._bash.pid).children(recursive=True) if self._bash.poll() is None else []
         if running:
             os.killpg(self._bash.pid, signal.SIGINT)
         _, left = psutil.wait_procs(running, timeout=DRAIN_S)
-        if left and "Refrain is at" not in self._tail():
-            os.killpg(self._bash.pid, signal.SIGINT)
-            _, left = psutil.wait_procs(left, timeout=DRAIN_S)
         for process in left:
             process.kill()
         self._bash.kill()
