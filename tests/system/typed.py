@@ -79,7 +79,7 @@ def clone(folder: Path) -> None:
 
 
 def _hear_interrupts() -> None:
-    """A job that a script put into the background was begun deaf to Ctrl-C, and all that it starts inherits that."""
+    """A script's background jobs are begun deaf to Ctrl-C, and so is all that they start."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
