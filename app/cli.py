@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 
 from app.version import VERSION
@@ -39,9 +41,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+@contextmanager
+def _loading() -> Iterator[None]:
+    """What is loaded stays: the collector would look through all of it again and again, for nothing."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def _serve(args: argparse.Namespace) -> int:
-    from app.library import check_library
-    from app.serving import run  # what a `check` does not need is not loaded for it
+    with _loading():
+        from app.library import check_library
+        from app.serving import run  # what a `check` does not need is not loaded for it
 
     settings = load(os.environ, _flags(args))
     check_library(settings)
@@ -56,7 +70,8 @@ def _serve(args: argparse.Namespace) -> int:
 
 
 def _worker(args: argparse.Namespace) -> int:
-    from app.worker import run
+    with _loading():
+        from app.worker import run
 
     logs.configure()
     return run(args.fd, args.control)

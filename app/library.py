@@ -1,4 +1,7 @@
-"""The operator's tools and workflows, read once, before anything is served."""
+"""The operator's tools and workflows, read once, before anything is served.
+
+What reads files is loaded only where there are any: schemas and templates are a tenth of a plain start.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,19 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from config.loading import SettingsError
 from config.settings import Settings
 from processing.files.problems import BadFile
 from processing.tools import Tool
-from processing.tools.endpoint import HttpCalls
-from processing.tools.loading import load
 from processing.tools.module import tools_of
-from processing.workflows.graph import Workflow
-from processing.workflows.loading import read_folder
 from processing.workflows.naming import PREFIX
 from upstream.endpoints import Endpoints
+
+if TYPE_CHECKING:
+    from processing.tools.endpoint import HttpCalls
+    from processing.workflows.graph import Workflow
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ def _file_tools(
     path = settings.tools_file
     if path is None:
         return []
+    from processing.tools.loading import load
+
     try:
         return load(path.name, path.read_text(), environ, http)
     except BadFile as bad:
@@ -88,6 +94,8 @@ def _file_tools(
 def _workflows(settings: Settings, tools: list[str], problems: list[str]) -> dict[str, Workflow]:
     if settings.workflows is None:
         return {}
+    from processing.workflows.loading import read_folder
+
     try:
         return read_folder(settings.workflows, model=settings.workflow_model, tools=tools)
     except BadFile as bad:
@@ -106,25 +114,33 @@ def _no_models(settings: Settings) -> Iterator[str]:
 
 def _too_slow(settings: Settings, tools: list[Tool], workflows: Mapping[str, Workflow]) -> Iterator[str]:
     """An outer timer that ends first hides the inner one: every failure would carry the wrong name."""
-    outer = settings.prepare_timeout_s
-    ending = f"must be less than REFRAIN_PREPARE_TIMEOUT_S ({outer:g})."
-    for tool in tools:
-        if tool.options.timeout_s >= outer and not tool.options.direct_stream:
-            yield f"The tool {tool.name!r}: timeout_s ({tool.options.timeout_s:g}) {ending}"
+    preparing = ("REFRAIN_PREPARE_TIMEOUT_S", settings.prepare_timeout_s)
+    streaming = ("REFRAIN_STREAM_TIMEOUT_S", settings.stream_timeout_s)
+    timers = [
+        (f"The tool {tool.name!r}", tool.options.timeout_s, preparing)
+        for tool in tools
+        if not tool.options.direct_stream
+    ]
     for workflow in workflows.values():
-        for node in workflow.graph.called():
-            if node.step.timeout_s is not None and node.step.timeout_s >= outer:
-                yield (
-                    f"The workflow {workflow.name!r}, step {node.name!r}:"
-                    f" timeout_s ({node.step.timeout_s:g}) {ending}"
-                )
+        called = workflow.graph.called()
+        timers += [
+            (
+                f"The workflow {workflow.name!r}, step {node.name!r}",
+                node.step.timeout_s or 0.0,
+                preparing if node in called else streaming,
+            )
+            for node in workflow.graph.nodes
+        ]
+    for what, inner, (name, outer) in timers:
+        if inner >= outer:
+            yield f"{what}: timeout_s ({inner:g}) must be less than {name} ({outer:g})."
 
 
 def _twice(tools: list[Tool], workflows: Mapping[str, Workflow]) -> Iterator[str]:
     """A further try of a step would have the effect of its tools again."""
     stateful = {tool.name for tool in tools if tool.options.stateful}
     for workflow in workflows.values():
-        for node in workflow.graph.called():
+        for node in workflow.graph.nodes:
             if (node.step.retries or node.step.fallback) and (found := stateful & set(node.step.tools)):
                 yield (
                     f"The workflow {workflow.name!r}, step {node.name!r}: with the stateful"

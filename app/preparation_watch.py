@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from processing.tools.results import Status
-from processing.workflows.graph import Workflow
 from processing.workflows.record import Record, StepRecord
 from runtime.metrics import STEP_STATUSES, PreparationMetrics
+
+if TYPE_CHECKING:
+    from processing.workflows.graph import Workflow
 
 #: Of a tool: calls that have ended, and those of them that took part in the run of another.
 _NONE: Final = (0, 0)

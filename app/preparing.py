@@ -21,7 +21,6 @@ from processing.tools import Rounds, Toolbox, ToolStep
 from processing.tools.bound import BoundRounds
 from processing.workflows.naming import PREFIX, asked_for
 from processing.workflows.record import Record
-from processing.workflows.step import WorkflowStep
 from runtime.errors import InvalidRequest, NotFound
 from runtime.supervisor import Supervisor
 from upstream.client import ModelClient
@@ -80,6 +79,8 @@ class Preparing:
         if len(self.toolbox):
             steps.append(ToolStep(rounds, who, s.cache_ttl_s))
         if self.library.workflows:
+            from processing.workflows.step import WorkflowStep  # see `app.library`
+
             steps.append(
                 WorkflowStep(
                     self.library.workflows,
