@@ -2,21 +2,30 @@
 
 The permit is held from just before the call until the upstream's stream is closed, and never during
 a back-off. A call may be made again only while its answer has no delta: never a splice of two answers.
+The same holds for another prompt in its place, which preparation may have provided for.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
+from dataclasses import replace
 
 from admission import Admission, Stage
 from broadcast.broadcast import Broadcast
 from broadcast.lifecycle import Phase, Signal
 from processing.account import beside
 from processing.preparer import Prompt
-from runtime.errors import GatewayError, UpstreamBadResponse, UpstreamError, UpstreamRateLimited
+from runtime.errors import (
+    GatewayError,
+    StreamTimeout,
+    UpstreamBadResponse,
+    UpstreamError,
+    UpstreamRateLimited,
+)
 from upstream.chunk import Chunk
 from upstream.client import ModelClient
+from upstream.permit import LlmPermit
 from upstream.retry import RetryPolicy
 
 #: A Retry-After stops all grants for at most so long: one bad header must not close the gateway.
@@ -43,11 +52,14 @@ class Answering:
         self._slot_s = slot_s
         self._runaway_bytes = runaway_bytes
 
-    async def run(self, broadcast: Broadcast[Chunk], prompt: Prompt) -> None:
+    async def run(
+        self, broadcast: Broadcast[Chunk], prompts: MutableMapping[Broadcast[Chunk], Prompt]
+    ) -> None:
         """From QUEUED, with a place before the stage or in a back-off without one, to SEALED or FAILED.
 
         Cancelled when the broadcast is deserted or abandoned. The back-off is the broadcast's, not this
-        task's: a reader that comes back in the middle of it does not cut it short.
+        task's, and so is the prompt that it has in `prompts`: a reader that comes back in the middle of it
+        neither cuts it short nor begins with the first one again.
         """
         loop = asyncio.get_running_loop()
         try:
@@ -55,7 +67,7 @@ class Answering:
                 if broadcast.admission is None:
                     await asyncio.sleep(max(0.0, broadcast.not_before - loop.time()))
                     broadcast.admission = self._llm_streams.admit(broadcast)
-                if not await self._attempt(broadcast, broadcast.admission, prompt):
+                if not await self._attempt(broadcast, broadcast.admission, prompts):
                     return
         except GatewayError as error:
             broadcast.fail(error)
@@ -63,26 +75,39 @@ class Answering:
             broadcast.fail(GatewayError())
             raise
 
-    async def _attempt(self, broadcast: Broadcast[Chunk], admission: Admission, prompt: Prompt) -> bool:
+    async def _attempt(
+        self,
+        broadcast: Broadcast[Chunk],
+        admission: Admission,
+        prompts: MutableMapping[Broadcast[Chunk], Prompt],
+    ) -> bool:
         """One call under one permit; whether another is to follow."""
+        prompt = prompts[broadcast]
         async with admission as permit:
             broadcast.signal(Signal.SLOT_GRANTED)
             broadcast.attempts += 1
             if broadcast.attempts == 1:
                 self._retry.note_call()
             try:
-                async with self._client.stream(permit, prompt.body) as batches:
-                    await self._read(broadcast, batches, prompt.preface)
-                    # Said before the connection is put away: nobody waits for our housekeeping.
-                    broadcast.complete()
+                await self._call(broadcast, permit, prompt)
                 return False
             except UpstreamError as error:
-                delay = self._delay(broadcast, error)
+                prompts[broadcast], delay = self._next(broadcast, error, prompt)
                 broadcast.not_before = asyncio.get_running_loop().time() + delay
                 broadcast.admission, broadcast.setback = None, error
                 broadcast.signal(Signal.RETRY)
                 # Nobody connected any more: it is idle again, and the next subscriber starts it.
                 return broadcast.phase is Phase.QUEUED
+
+    async def _call(self, broadcast: Broadcast[Chunk], permit: LlmPermit, prompt: Prompt) -> None:
+        """To its end, within the prompt's own time if it has one. Raises an UpstreamError."""
+        try:
+            async with asyncio.timeout(prompt.within_s), self._client.stream(permit, prompt.body) as batches:
+                await self._read(broadcast, batches, prompt.preface)
+                # Said before the connection is put away: nobody waits for our housekeeping.
+                broadcast.complete()
+        except TimeoutError:
+            raise StreamTimeout() from None
 
     async def _read(
         self, broadcast: Broadcast[Chunk], batches: AsyncIterator[list[Chunk]], preface: tuple[Chunk, ...]
@@ -106,13 +131,20 @@ class Answering:
         if ahead:
             broadcast.append(ahead)
 
-    def _delay(self, broadcast: Broadcast[Chunk], error: UpstreamError) -> float:
-        """The back-off before another try; raises the error if there is to be none."""
+    def _next(
+        self, broadcast: Broadcast[Chunk], error: UpstreamError, prompt: Prompt
+    ) -> tuple[Prompt, float]:
+        """What is asked after the failure, and after which back-off; raises the error if nothing is."""
         if isinstance(error, UpstreamRateLimited) and error.retry_after is not None:
             self._llm_streams.pause(min(error.retry_after, MAX_COOLDOWN_S))
         if broadcast.phase is not Phase.LIVE or broadcast.log.seq:
             raise error
         delay = self._retry.delay(error, broadcast.attempts)
-        if delay is None or delay > self._slot_s:
+        if delay is not None and delay <= self._slot_s:
+            return prompt, delay
+        following = None if prompt.otherwise is None else prompt.otherwise(error)
+        if following is None:
             raise error
-        return delay
+        broadcast.attempts = 0
+        instead, delay = following
+        return replace(instead, asked=prompt.question), delay

@@ -190,14 +190,13 @@ class BroadcastManager:
             # The place is taken before anybody is told of it; in a back-off there is none to take.
             waits = broadcast.not_before > asyncio.get_running_loop().time()
             broadcast.admission = None if waits else self._llm_streams.admit(broadcast)
-            work = self._answering.run(broadcast, prompt)
+            work = self._answering.run(broadcast, self.running)
         broadcast.work = self._supervisor.spawn("answer", work)
 
     async def _directly(self, broadcast: Broadcast[Chunk], prompt: Prompt, direct: Direct) -> None:
         if not await answer_directly(broadcast, direct, prompt):
-            otherwise = replace(direct.otherwise, asked=prompt.question)
-            self.running[broadcast] = otherwise
-            await self._answering.run(broadcast, otherwise)
+            self.running[broadcast] = replace(direct.otherwise, asked=prompt.question)
+            await self._answering.run(broadcast, self.running)
 
     def grew(self, broadcast: Broadcast[Any]) -> None:
         if not broadcast.remote:

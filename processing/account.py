@@ -19,10 +19,13 @@ FIELD: Final = "refrain"
 _MARK: Final = b'{"refrain":'
 
 
-def preface(model: str | None, account: Mapping[str, Any]) -> Chunk:
-    """`account` as a chunk of an answer by `model`."""
+def preface(model: str | None, account: Mapping[str, Any], before: Sequence[Chunk] = ()) -> Chunk:
+    """`account`, and what is told `before` it, as a chunk of an answer by `model`.
+
+    It is one chunk, since a plain answer has room for one: of a field that two chunks have, the first counts.
+    """
     head = {
-        FIELD: account,
+        FIELD: {**account_of(before), **account},
         "id": f"chatcmpl-{secrets.token_hex(12)}",
         "object": "chat.completion.chunk",
         "created": int(time.time()),
@@ -40,10 +43,8 @@ def beside(prefaces: Sequence[Chunk], first: Chunk) -> list[Chunk]:
 
 
 def account_of(chunks: Sequence[Chunk]) -> dict[str, Any]:
-    """What all prefaces of an answer say, `{}` if it has none: `tools`, `workflow`."""
-    found: dict[str, Any] = {}
-    for chunk in chunks:
-        if not chunk.raw.startswith(_MARK):
-            break
-        found |= msgspec.json.decode(chunk.raw)[FIELD]
-    return found
+    """What the preface of an answer says, `{}` if it has none: `tools`, `workflow`."""
+    if not chunks or not chunks[0].raw.startswith(_MARK):
+        return {}
+    account: dict[str, Any] = msgspec.json.decode(chunks[0].raw)[FIELD]
+    return account

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from admission import Admission
-from runtime.errors import PrepareFailed
+from runtime.errors import PrepareFailed, UpstreamError
 from upstream.chunk import Chunk
 
 
@@ -45,7 +45,9 @@ class Prompt:
 
     `ttl_s` None means the configured one; `turn` is whoever it is prepared for, `tenant` whose key it came
     with, `asked` what the client's own body was, if that is another. `preface` are chunks of our own before
-    the model's: what the preparation has to say of itself.
+    the model's: what the preparation has to say of itself. `within_s` bounds the call beside the deadlines of
+    every call; `otherwise` says what is asked, and after how many seconds, when it has failed for good
+    without a word of an answer. It raises nothing; without it, or if it says None, the failure is the end.
     """
 
     body: dict[str, Any]
@@ -56,6 +58,8 @@ class Prompt:
     asked: dict[str, Any] | None = None
     preface: tuple[Chunk, ...] = ()
     direct: Direct | None = None
+    within_s: float | None = None
+    otherwise: Callable[[UpstreamError], tuple[Prompt, float] | None] | None = None
 
     @property
     def question(self) -> dict[str, Any]:

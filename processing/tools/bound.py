@@ -8,9 +8,10 @@ from typing import Any
 
 from processing.caller import Caller
 from processing.calls import Reply
-from processing.preparer import Prompt, Turn
+from processing.preparer import Prompt, Turn, with_messages
 from processing.tools.rounds import Rounds, Talk
-from processing.tools.step import bounded, told
+from processing.tools.step import answered, bounded, brings_its_own, told
+from processing.workflows.heard import Heard
 
 
 @dataclass
@@ -28,6 +29,20 @@ class BoundRounds:
         self.talks.append(talk)  # before it: what ran counts, however the try ends
         reply, _ = await self.rounds.ask(turn, body, names, self.caller, talk)
         return reply
+
+    async def before(self, turn: Turn, body: Mapping[str, Any], names: Collection[str]) -> Heard:
+        """The rounds before an answer that is asked for in the usual way, if it is not among them."""
+        talk = Talk(list(body["messages"]))
+        tools = [] if brings_its_own(body) else self.rounds.toolbox.for_caller(self.caller, names)
+        if tools:
+            self.talks.append(talk)
+            await self.rounds.run(turn, body, tools, self.caller, follow=False, talk=talk)
+
+        def said(prompt: Prompt) -> Prompt:
+            prompt = with_messages(prompt, list(talk.messages))
+            return prompt if talk.reply is None else answered(prompt, talk.reply)
+
+        return Heard(talk.usages, said)
 
     def bounded(self, prompt: Prompt) -> Prompt:
         """The prompt, kept as long as what was used allows, and an account of what ran."""

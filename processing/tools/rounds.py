@@ -28,6 +28,11 @@ OF_THE_ANSWER: Final = frozenset({"n", "response_format", "stop", "logprobs", "t
 _LIMITS: Final = ("max_tokens", "max_completion_tokens")
 
 
+def formed(body: Mapping[str, Any]) -> bool:
+    """Whether the answer is to have a form that a reply among calls of tools was not asked for."""
+    return any(body.get(name) is not None for name in OF_THE_ANSWER if (name, body.get(name)) != ("n", 1))
+
+
 class Calls(Protocol):
     """`processing.calls.ModelCalls`, or what stands in its place."""
 
@@ -140,13 +145,15 @@ class Rounds:
         talk: Talk | None = None,
     ) -> tuple[Reply, Talk]:
         """An answer with tools: what a step of a workflow asks for. The answer of the last round, or one
-        more call; its `usage` is that of all calls.
+        more call, also for a form that was asked for; its `usage` is that of all calls.
 
         `turn.admission` is set for calls of the model alone: who counts them there counts no tool.
         """
         tools = self.toolbox.for_caller(caller, names)
-        talk = await self.run(turn, body, tools, caller, follow=False, talk=talk)
-        if talk.reply is None:
+        talk = talk or Talk(list(body["messages"]))
+        if tools:
+            await self.run(turn, body, tools, caller, follow=False, talk=talk)
+        if talk.reply is None or formed(body):
             talk.reply = await self._calls.ask(turn, {**body, "messages": talk.messages}, caller.scope)
             talk.usages += [talk.reply.usage] if talk.reply.usage else []
         return msgspec.structs.replace(talk.reply, usage=_sum(talk.usages)), talk

@@ -13,13 +13,18 @@ from processing.preparer import Prompt, with_messages
 from processing.ready import Ready, chunks
 from processing.tools.direct import DirectAnswer
 from processing.tools.results import Result, Status
-from processing.tools.rounds import OF_THE_ANSWER, Rounds, Talk
+from processing.tools.rounds import Rounds, Talk, formed
 from processing.workflows.naming import asked_for
 
 #: How an answer ends; cut by the request's own limit, it would be cut again.
 _WHOLE: Final = ("stop", "length")
 #: A request that has any of these brings tools of its own, which its client runs.
 _CLIENTS_OWN: Final = ("tools", "tool_choice", "functions", "function_call")
+
+
+def brings_its_own(body: Mapping[str, Any]) -> bool:
+    """Whether a client's own tools are in the request: they are its own to run."""
+    return any(body.get(name) is not None for name in _CLIENTS_OWN)
 
 
 class ToolStep:
@@ -33,8 +38,8 @@ class ToolStep:
         self._cache_ttl_s = cache_ttl_s
 
     def applies(self, body: Mapping[str, Any]) -> bool:
-        """A client's own tools are its own to run, and a workflow's steps say which they have."""
-        return asked_for(body) is None and all(body.get(name) is None for name in _CLIENTS_OWN)
+        """A workflow's steps say which tools they have."""
+        return asked_for(body) is None and not brings_its_own(body)
 
     async def run(self, prompt: Prompt) -> Prompt:
         """The same prompt if there is no tool for its caller; else one with the calls and their results.
@@ -52,25 +57,22 @@ class ToolStep:
         if talk.alone is not None:
             return self._direct(prepared, talk, caller)
         prepared = told(prepared, [talk]) if talk.rounds else prompt
-        return prepared if talk.reply is None else _answered(prepared, talk.reply)
+        return prepared if talk.reply is None else answered(prepared, talk.reply)
 
     def _direct(self, prompt: Prompt, talk: Talk, caller: Caller) -> Prompt:
         assert talk.alone is not None
         tool, call = talk.alone
-        answered = told(prompt, [talk], {"tool": tool.name, "status": "streams"})
+        streamed = told(prompt, [talk], {"tool": tool.name, "status": "streams"})
         failed = Result(tool.name, Status.FAILED, note=f"{tool.name} failed: it gave no answer")
         talk.add(talk.pending, [call], [failed])
         otherwise = told(replace(with_messages(prompt, talk.messages), store=False), [talk])
         direct = DirectAnswer(self._rounds.toolbox, tool, call, caller, otherwise)
-        return replace(answered, direct=direct)
+        return replace(streamed, direct=direct)
 
 
-def _answered(prompt: Prompt, reply: Reply) -> Prompt:
+def answered(prompt: Prompt, reply: Reply) -> Prompt:
     """With the reply as its answer, if it is one, and of the form that was asked for."""
-    form = {name for name in OF_THE_ANSWER if prompt.body.get(name) is not None}
-    if prompt.body.get("n") == 1:
-        form.discard("n")
-    if form or not reply.text.strip() or reply.finish_reason not in _WHOLE:
+    if formed(prompt.body) or not reply.text.strip() or reply.finish_reason not in _WHOLE:
         return prompt
     message = {"role": "assistant"} | {name: value for name, value in reply.message.items() if value}
     answer = chunks(prompt.body.get("model"), [message], reply.finish_reason, reply.usage)
@@ -80,7 +82,7 @@ def _answered(prompt: Prompt, reply: Reply) -> Prompt:
 def told(prompt: Prompt, talks: Iterable[Talk], *last: Mapping[str, Any]) -> Prompt:
     """With an account of what ran, in the order in which it was asked for, and of the `last` that is to."""
     account = {"tools": [*(result.summary() for talk in talks for result in talk.results), *last]}
-    return replace(prompt, preface=(*prompt.preface, preface(prompt.body.get("model"), account)))
+    return replace(prompt, preface=(preface(prompt.body.get("model"), account, prompt.preface),))
 
 
 def bounded(prompt: Prompt, talks: Iterable[Talk], cache_ttl_s: float) -> Prompt:

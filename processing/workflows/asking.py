@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from processing.calls import Reply
 from processing.preparer import Turn
 from processing.workflows.clock import ran
 from processing.workflows.form import Step
+from processing.workflows.heard import Heard
 from processing.workflows.record import Cost, StepRecord
 from processing.workflows.turns import Fan, StepTurn, TooManyCalls
 from runtime.errors import GatewayError, UpstreamRateLimited
@@ -24,6 +25,8 @@ MAX_CUTS: Final = 3
 CONTINUE: Final = "Your answer was cut. Go on exactly where it ends, without repeating anything."
 BASE_S: Final = 0.25
 CAP_S: Final = 8.0
+
+T = TypeVar("T")
 
 
 class Calls(Protocol):
@@ -40,6 +43,13 @@ class Tools(Protocol):
     """
 
     async def ask(self, turn: Turn, body: Mapping[str, Any], names: Sequence[str]) -> Reply: ...
+
+    async def before(self, turn: Turn, body: Mapping[str, Any], names: Sequence[str]) -> Heard: ...
+
+
+def may_pass(error: GatewayError) -> bool:
+    """Whether the same model is worth another try: those that were told to wait have waited long enough."""
+    return error.retryable and not isinstance(error, UpstreamRateLimited)
 
 
 class _Failed(Exception):
@@ -63,13 +73,33 @@ class Asking:
         self, step: Step, model: str, messages: list[dict[str, Any]], record: StepRecord
     ) -> str | None:
         """The answer, or None with `record` saying why. Raises TooManyCalls."""
+
+        async def once(turn: StepTurn, chosen: str) -> str:
+            body = {**step.parameters, "model": chosen, "messages": messages}
+            return await self._whole(turn, body, step.tools, record.cost)
+
+        return await self._tried(step, model, record, once)
+
+    async def rounds(self, step: Step, body: Mapping[str, Any], record: StepRecord) -> Heard | None:
+        """The rounds of its tools before an answer to `body`; None and TooManyCalls as above."""
+
+        async def once(turn: StepTurn, chosen: str) -> Heard:
+            heard = await self.tools.before(turn, {**body, "model": chosen}, step.tools)
+            for usage in heard.usages:
+                record.cost.add(usage)
+            return heard
+
+        return await self._tried(step, body["model"], record, once)
+
+    async def _tried(
+        self, step: Step, model: str, record: StepRecord, once: Callable[[StepTurn, str], Awaitable[T]]
+    ) -> T | None:
         reasons: list[str] = []
         for chosen in [model, *([step.fallback] if step.fallback else [])]:
             first = not reasons
-            body = {**step.parameters, "model": chosen, "messages": messages}
             for attempt in range(1, step.retries + 2):
                 try:
-                    text = await self._try(step, body, record.cost)
+                    answer = await self._try(step, chosen, record.cost, once)
                 except _Failed as failed:
                     reasons.append(failed.why)
                     record.final = not failed.again
@@ -78,28 +108,32 @@ class Asking:
                 else:
                     record.model, record.fallback = chosen, not first
                     record.why = f"answered by the fallback: {reasons[-1]}" if record.fallback else ""
-                    return text
+                    return answer
                 if attempt <= step.retries:
-                    await asyncio.sleep(self.uniform(0.0, min(CAP_S, BASE_S * 2.0 ** (attempt - 1))))
+                    await asyncio.sleep(self.back_off(attempt))
         record.why = reasons[-1]
         return None
 
-    async def _try(self, step: Step, body: dict[str, Any], cost: Cost) -> str:
+    def back_off(self, attempt: int) -> float:
+        """Seconds after the try of this number, which has failed."""
+        return self.uniform(0.0, min(CAP_S, BASE_S * 2.0 ** (attempt - 1)))
+
+    async def _try(
+        self, step: Step, model: str, cost: Cost, once: Callable[[StepTurn, str], Awaitable[T]]
+    ) -> T:
         """Raises _Failed for whatever a model may do wrong."""
         turn = self.fan.open()
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
             async with ran(step.timeout_s, turn.queued_s):
-                return await self._whole(turn, body, step.tools, cost)
+                return await once(turn, model)
         except TooManyCalls:
             raise
         except TimeoutError:
             raise _Failed("timed_out", again=True) from None
         except GatewayError as error:
-            # Calls that were told to wait have waited as long as that was worth it.
-            again = error.retryable and not isinstance(error, UpstreamRateLimited)
-            raise _Failed(error.code, again=again) from None
+            raise _Failed(error.code, again=may_pass(error)) from None
         finally:
             now = clock()
             cost.calls += turn.calls

@@ -12,7 +12,7 @@ from typing import Any
 
 from processing.files.problems import Problem
 from processing.files.source import Path, Source
-from processing.workflows.form import NOT_FOR_LAST, OF_A_CALL, PARTS, Limits, Step
+from processing.workflows.form import OF_A_CALL, PARTS, Limits, Step
 from processing.workflows.graph import Graph, Workflow, cycle
 from processing.workflows.naming import PREFIX
 from processing.workflows.template import Template, TemplateProblem
@@ -119,7 +119,7 @@ def _mentioned(source: Source, part: Part) -> Iterator[tuple[str, int]]:
 def graph_problems(
     source: Source, graph: Graph, model: str | None, tools: Collection[str]
 ) -> Iterator[Problem]:
-    """Of a file whose shape is right: who reads whom, which models and tools, what the last step may have."""
+    """Of a file whose shape is right: who reads whom, which models and tools, what the last step says."""
     where = {part.name: part for part in parts(source)}
     seen: set[tuple[str, int]] = set()
     for node in graph.nodes:
@@ -150,10 +150,8 @@ def _models(source: Source, part: Part, step: Step, model: str | None) -> Iterat
 
 
 def _last_problems(source: Source, part: Part) -> Iterator[Problem]:
-    for field in part.raw:
-        if field in NOT_FOR_LAST:
-            what = f"{field!r} is not for the last step: it is streamed, by the rules of every stream"
-            yield _at(source, part, str(field), what)
+    if part.raw.get("fatal") is False:
+        yield _at(source, part, "fatal", "the last step is the answer: its failure is always fatal")
 
 
 def nesting_problems(workflows: Mapping[str, Workflow], sources: Mapping[str, Source]) -> Iterator[Problem]:

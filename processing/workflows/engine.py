@@ -48,11 +48,13 @@ class Prepared:
     """What is left to do: `body` to be answered by a model, as `step` with its `record`; or nothing.
 
     Without a `step` the answer is `text`. `pieces` of the text are what each step said, in declared order.
+    `where` it stands is told when it runs.
     """
 
     body: dict[str, Any]
     step: Step | None = None
     record: StepRecord | None = None
+    where: str = ""
     pieces: tuple[str, ...] = ()
 
     @property
@@ -213,7 +215,7 @@ class Run:
             about = Asked(Asked.by_step(question).messages, self._asked.body)
             return await self._child(node, about, record).prepare()
         body = {**self._asked.body, **node.step.parameters, "model": self._model(node), "messages": asked}
-        return Prepared(body, node.step, record)
+        return Prepared(body, node.step, record, f"{self._path}/{node.name}")
 
     def _all(self) -> Prepared:
         """Every result under its name, in declared order; a missing one is said to be missing."""

@@ -66,8 +66,6 @@ class Step(Strict):
 
 #: What a step that runs a workflow cannot have.
 OF_A_CALL: Final = frozenset({"system", "model", "fallback", "tools", "timeout_s", "retries", "parameters"})
-#: What the last step cannot have: it is not called here but streamed, and the stream has its own rules.
-NOT_FOR_LAST: Final = frozenset({"fallback", "tools", "timeout_s", "retries", "fatal"})
 
 
 class NeedingStep(Step):

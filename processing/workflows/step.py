@@ -16,6 +16,8 @@ from processing.workflows.asking import Asking, Calls, Tools
 from processing.workflows.direct import chunks
 from processing.workflows.engine import Prepared, Run, Scene
 from processing.workflows.graph import Workflow
+from processing.workflows.heard import Heard
+from processing.workflows.last import LastStep, rounds
 from processing.workflows.naming import PREFIX, asked_for
 from processing.workflows.record import Record
 from processing.workflows.turns import Budget, Fan
@@ -35,6 +37,9 @@ class NoTools:
     """There are none."""
 
     async def ask(self, turn: Turn, body: Mapping[str, Any], names: Sequence[str]) -> Reply:
+        raise AssertionError("a step names a tool, and there are none")
+
+    async def before(self, turn: Turn, body: Mapping[str, Any], names: Sequence[str]) -> Heard:
         raise AssertionError("a step names a tool, and there are none")
 
     def bounded(self, prompt: Prompt) -> Prompt:
@@ -87,8 +92,9 @@ class WorkflowStep:
         caller = self._who(prompt)
         tools = self._tools(caller)
         with Fan(prompt.turn, Budget(workflow.limits.calls, name)) as fan:
+            asking = Asking(self._calls, tools, fan, caller.scope, self._uniform)
             scene = Scene(
-                Asking(self._calls, tools, fan, caller.scope, self._uniform),
+                asking,
                 self._workflows,
                 lambda where: self._show(prompt.turn, where),
                 lambda where: self._over(prompt.turn, where),
@@ -96,18 +102,30 @@ class WorkflowStep:
             run = Run(workflow, Asked(prompt.body["messages"], prompt.body), scene)
             try:
                 prepared = await run.prepare()
+                answer = await self._answer(prompt, prepared, run, scene)
             except PrepareFailed as error:
                 what = f"{error.message} {run.record.told()}"
                 raise PrepareFailed(what, retryable=error.retryable) from error
             finally:
                 self._told(prompt.turn, run.record)
-        return self._prepared(tools.bounded(prompt), prepared, run.record)
 
-    def _prepared(self, prompt: Prompt, prepared: Prepared, record: Record) -> Prompt:
-        model = PREFIX + record.workflow
-        account = (*prompt.preface, preface(model, {"workflow": record.summary()}))
-        prompt = replace(prompt, store=prompt.store and record.whole, preface=account)
-        if prepared.step is not None:
+        def told(prompt: Prompt) -> Prompt:
+            account = preface(PREFIX + name, {"workflow": run.record.summary()}, prompt.preface)
+            return replace(prompt, store=prompt.store and run.record.whole, preface=(account,))
+
+        answer = tools.bounded(answer)
+        if prepared.step is None or prepared.record is None:
+            answer = told(answer)
+            return replace(answer, direct=Ready(chunks(PREFIX + name, prepared.pieces, run.record), answer))
+        if answer.direct is not None:
+            return told(answer)
+        return LastStep(prepared.step, prepared.record, answer, told, asking.back_off).prompt()
+
+    async def _answer(self, prompt: Prompt, prepared: Prepared, run: Run, scene: Scene) -> Prompt:
+        """The prompt of the last step, with the answer where its tools have led to one."""
+        if prepared.step is None:
+            return prompt
+        if not prepared.step.tools:
             return replace(prompt, body=prepared.body)
-        ready = Ready(chunks(model, prepared.pieces, record), prompt)
-        return replace(prompt, direct=ready)
+        with scene.under_way(prepared.where):
+            return await rounds(prepared, prompt, scene.asking, run.record.workflow)

@@ -58,6 +58,7 @@ class Answer:
         self.broadcast.signal(Signal.GRANTED)
         self.broadcast.signal(Signal.PREPARED)
         self.body = {"messages": [{"role": "user", "content": prompt}]}
+        self.prompts = {self.broadcast: Prompt(self.body, self.broadcast)}
 
     def native_twin(self) -> Claim:
         """Another request for it, which has not opened a stream yet."""
@@ -73,4 +74,4 @@ class Answer:
     def run(self) -> Coroutine[Any, Any, None]:
         """What the manager does when the first subscriber is there: a place, and then the work."""
         self.broadcast.admission = self._parts.stage.admit(self.broadcast)
-        return self._parts.answering.run(self.broadcast, Prompt(self.body, self.broadcast))
+        return self._parts.answering.run(self.broadcast, self.prompts)

@@ -9,14 +9,17 @@ import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from textwrap import dedent
 from typing import Any, cast
 
 from admission import Stage
 from processing.caller import Caller
 from processing.calls import ModelCalls, Reply
-from processing.preparer import Prompt, Turn
+from processing.preparer import Prompt, Turn, with_messages
+from processing.ready import Ready, chunks
 from processing.workflows.graph import Workflow
+from processing.workflows.heard import Heard
 from processing.workflows.loading import read
 from processing.workflows.record import Record, StepRecord
 from processing.workflows.step import WorkflowStep
@@ -75,6 +78,20 @@ class RoundTools:
         await self._calls.ask(turn, body, "scope")
         await asyncio.sleep(1)
         return await self._calls.ask(turn, body, "scope")
+
+    async def before(self, turn: Turn, body: Mapping[str, Any], names: Sequence[str]) -> Heard:
+        """One round; what the model says after it is the answer, unless it says nothing."""
+        self.asked.append(names)
+        reply = await self._calls.ask(turn, body, "scope")
+        await asyncio.sleep(1)
+        told = [*body["messages"], {"role": "user", "content": "what the tool said"}]
+
+        def said(prompt: Prompt) -> Prompt:
+            prompt = with_messages(prompt, told)
+            answer = chunks("m", [{"content": reply.text}], "stop", reply.usage)
+            return replace(prompt, direct=Ready(answer, prompt)) if reply.text else prompt
+
+        return Heard([reply.usage] if reply.usage else [], said)
 
     def bounded(self, prompt: Prompt) -> Prompt:
         return prompt

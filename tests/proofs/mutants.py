@@ -16,6 +16,7 @@ from broadcast.manager import BroadcastManager
 from broadcast.subscription import Subscription
 from chatbot.manager import ChatManager
 from processing.flights import Flights
+from processing.preparer import Prompt
 
 Patch = pytest.MonkeyPatch
 MUTANTS: dict[str, Callable[[Patch], None]] = {}
@@ -119,13 +120,13 @@ def twins_do_not_look_again(patch: Patch) -> None:
 def a_failed_answer_is_tried_again_in_the_middle(patch: Patch) -> None:
     """A splice of two calls."""
 
-    def wrong(self: Answering, broadcast: Broadcast[Any], error: Any) -> float:
+    def wrong(self: Answering, broadcast: Broadcast[Any], error: Any, prompt: Prompt) -> tuple[Prompt, float]:
         delay = self._retry.delay(error, broadcast.attempts)
         if broadcast.phase is not Phase.LIVE or delay is None:
             raise error
-        return delay
+        return prompt, delay
 
-    patch.setattr(Answering, "_delay", wrong)
+    patch.setattr(Answering, "_next", wrong)
 
 
 @mutant

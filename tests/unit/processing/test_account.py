@@ -26,9 +26,11 @@ def test_it_is_a_chunk_that_shows_nothing() -> None:
 
 
 def test_every_account_of_an_answer_is_told() -> None:
-    """A workflow with tools has two; what the model itself sends later is not taken for one."""
+    """A workflow with tools has two, in one chunk; what the model itself sends later is not taken for one."""
     later = preface(None, {"tools": "not ours"})
-    assert account_of([preface("m", TOOLS), preface("m", STEPS), delta("x"), later]) == TOOLS | STEPS
+    both = preface("m", STEPS, (preface("m", TOOLS),))
+    assert account_of([both, delta("x"), later]) == TOOLS | STEPS
+    assert msgspec.json.decode(completion([both, delta("x"), *finish()]))["refrain"] == TOOLS | STEPS
     assert account_of([delta("x")]) == {}
     assert account_of([]) == {}
 

@@ -41,10 +41,6 @@ def steps(*lines: str, head: str = "") -> str:
             [":4: template: results has no 'y'", ":4: template: results has no 'z'"],
         ),
         (
-            steps("{name: a, prompt: x, timeout_s: 3, retries: 1, fatal: true}"),
-            [":3: 'timeout_s'", ":3: 'retries'", ":3: 'fatal'"],
-        ),
-        (
             steps("{name: a, prompt: x, tools: [t, u]}", "{name: b, depends_on: [a], prompt: x}"),
             ["uses the tool 't', which there is not", "uses the tool 'u', which there is not"],
         ),
@@ -192,7 +188,13 @@ def test_what_is_of_a_call_is_not_for_a_step_that_runs_a_workflow(field: str) ->
 
 
 @pytest.mark.parametrize("field", ["fallback: m", "tools: [t]", "timeout_s: 1", "retries: 1", "fatal: true"])
-def test_what_is_of_a_call_is_not_for_the_last_step(field: str) -> None:
-    """It is streamed, by the rules of every stream."""
-    found = problems(steps(f"{{name: a, prompt: x, {field}}}"))
-    assert any(f"1.yaml:3: {field.split(':')[0]!r} is not for the last step" in line for line in found)
+def test_the_last_step_may_have_what_any_may_have(field: str) -> None:
+    """Issue 5, part 4: a step names its tools, timeout, retries, fallback, and whether it is fatal."""
+    (node,) = workflows(steps(f"{{name: a, prompt: x, {field}}}"), tools=["t"])["w"].graph.nodes
+    assert getattr(node.step, field.split(":")[0])
+
+
+def test_a_last_step_that_is_not_to_be_fatal_is_an_error() -> None:
+    """There is no answer without it."""
+    (found,) = problems(steps("{name: a, prompt: x, fatal: false}"))
+    assert found.startswith("1.yaml:3: the last step is the answer")

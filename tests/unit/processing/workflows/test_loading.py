@@ -113,7 +113,7 @@ def test_one_thing_that_is_wrong(text: str, said: str) -> None:
             '[{name: a, prompt: "{{ results.b }}"}, {name: b, depends_on: [a], prompt: x}]',
             ":2: template: 'b' is not over when 'a' starts: it must need it",
         ),
-        ("[{name: a, prompt: x, fallback: y}]", ":2: 'fallback' is not for the last step"),
+        ("[{name: a, prompt: x, fatal: false}]", ":2: the last step is the answer: its failure is always"),
         ("[{name: a, prompt: x, tools: [t]}]", ":2: step 'a' uses the tool 't', which there is not"),
         (
             '[{name: a-b, prompt: x}, {name: c, depends_on: [a-b], prompt: "{{ results.a-b }}"}]',

@@ -1,0 +1,69 @@
+"""The last step: its prompt is the request's own, and streams. Rounds of its tools come before that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from processing.preparer import Prompt
+from processing.workflows.asking import Asking, may_pass
+from processing.workflows.engine import Prepared
+from processing.workflows.form import Step
+from processing.workflows.record import StepRecord
+from processing.workflows.turns import TooManyCalls
+from runtime.errors import PrepareFailed, StreamTimeout, UpstreamError
+
+
+@dataclass(frozen=True)
+class LastStep:
+    """One try of it, and what follows when that has failed before it has said anything.
+
+    `bare` is its prompt without the account of the run, which `told` adds: that is made for each try anew,
+    as it says which model is asked.
+    """
+
+    step: Step
+    record: StepRecord
+    bare: Prompt
+    told: Callable[[Prompt], Prompt]
+    back_off: Callable[[int], float]
+    attempt: int = 1
+
+    def prompt(self) -> Prompt:
+        """With its time and what follows; an answer by a second choice is not stored."""
+        bare = replace(self.bare, within_s=self.step.timeout_s, otherwise=self._after)
+        return self.told(bare)
+
+    def _after(self, error: UpstreamError) -> tuple[Prompt, float] | None:
+        """The next try and the seconds before it; None: that was the last."""
+        if self.attempt <= self.step.retries and (may_pass(error) or isinstance(error, StreamTimeout)):
+            return replace(self, attempt=self.attempt + 1).prompt(), self.back_off(self.attempt)
+        fallback = self.step.fallback
+        if fallback is None or self.record.fallback:
+            return None
+        self.record.model, self.record.fallback = fallback, True
+        self.record.why = f"answered by the fallback: {error.code}"
+        bare = replace(self.bare, body={**self.bare.body, "model": fallback})
+        return replace(self, bare=bare, attempt=1).prompt(), 0.0
+
+
+async def rounds(prepared: Prepared, prompt: Prompt, asking: Asking, workflow: str) -> Prompt:
+    """`prompt` after its rounds of tools, with the answer if that was among them. Raises PrepareFailed."""
+    step, record = prepared.step, prepared.record
+    assert step is not None
+    assert record is not None
+    record.status = "failed"
+    try:
+        heard = await asking.rounds(step, prepared.body, record)
+    except TooManyCalls:
+        record.why = "no calls were left"
+        raise
+    except BaseException:
+        record.status, record.why = "skipped", "the run ended before it did"
+        raise
+    if heard is None:
+        what = f"The workflow {workflow!r} stopped at its step {record.name!r}: {record.why}."
+        raise PrepareFailed(what, retryable=not record.final)
+    prompt = heard.said(replace(prompt, body={**prepared.body, "model": record.model}))
+    record.status = "streams" if prompt.direct is None else "done"
+    return prompt

@@ -1,0 +1,172 @@
+"""The last step: it streams, and yet it has tries, a second choice, a time of its own, and tools."""
+
+from __future__ import annotations
+
+import pytest
+
+from processing.account import account_of
+from processing.preparer import Prompt
+from processing.workflows.asking import BASE_S
+from runtime.errors import (
+    FirstTokenTimeout,
+    PrepareFailed,
+    StreamTimeout,
+    UpstreamError,
+    UpstreamRateLimited,
+    UpstreamRejected,
+)
+from tests.fakes.workflows import Flows, last_text
+from tests.virtual_time import virtual
+from upstream.errors import UpstreamUnavailable
+
+
+def alone(*fields: str) -> str:
+    return f"name: w\nsteps: [{{{', '.join(['name: a', 'prompt: x', *fields])}}}]"
+
+
+def after(prompt: Prompt, error: UpstreamError) -> tuple[Prompt, float]:
+    assert prompt.otherwise is not None
+    following = prompt.otherwise(error)
+    assert following is not None
+    return following
+
+
+def ends(prompt: Prompt, error: UpstreamError) -> bool:
+    return prompt.otherwise is None or prompt.otherwise(error) is None
+
+
+def entry(prompt: Prompt) -> dict[str, object]:
+    (step,) = account_of(prompt.preface)["workflow"]["steps"]
+    return dict(step)
+
+
+@virtual
+async def test_without_any_of_these_it_streams_once() -> None:
+    prompt = await Flows(alone()).run("w")
+    assert (prompt.within_s, ends(prompt, UpstreamUnavailable())) == (None, True)
+
+
+@virtual
+async def test_its_time_goes_with_its_prompt() -> None:
+    assert (await Flows(alone("timeout_s: 5")).run("w")).within_s == 5
+
+
+@virtual
+async def test_it_is_tried_again_with_a_back_off() -> None:
+    """As any step, `retries` times, each after a longer one."""
+    prompt = await Flows(alone("retries: 2")).run("w")
+    second, first_delay = after(prompt, UpstreamUnavailable())
+    third, second_delay = after(second, StreamTimeout())
+    assert (first_delay, second_delay) == (BASE_S, 2 * BASE_S)
+    assert prompt.body == second.body == third.body
+    assert third.store
+    assert ends(third, UpstreamUnavailable())
+
+
+@pytest.mark.parametrize("error", [UpstreamRejected(), UpstreamRateLimited(), FirstTokenTimeout()])
+def test_what_will_not_pass_is_not_tried_again(error: UpstreamError) -> None:
+    """The second choice is asked at once."""
+
+    @virtual
+    async def asked() -> None:
+        prompt = await Flows(alone("retries: 2", "fallback: other")).run("w")
+        following, delay = after(prompt, error)
+        tried_again = following.body["model"] == "m"
+        assert tried_again is isinstance(error, FirstTokenTimeout)
+        assert (delay > 0) is tried_again
+
+    asked()
+
+
+@virtual
+async def test_the_second_choice_says_so_and_is_not_kept() -> None:
+    """The next request may get the first one again."""
+    prompt = await Flows(alone("retries: 1", "fallback: other")).run("w")
+    assert entry(prompt) == {**entry(prompt), "step": "a", "status": "streams"}
+    assert "fallback" not in entry(prompt)
+    again, _ = after(prompt, UpstreamUnavailable())
+    second, delay = after(again, UpstreamUnavailable())
+    assert (second.body["model"], delay, second.store) == ("other", 0.0, False)
+    told = entry(second)
+    assert (told["model"], told["fallback"]) == ("other", True)
+    assert told["why"] == "answered by the fallback: upstream_error"
+    last, _ = after(second, UpstreamUnavailable())
+    assert last.body["model"] == "other"
+    assert ends(last, UpstreamUnavailable())
+
+
+@virtual
+async def test_the_last_step_of_the_last_workflow_is_the_one_that_counts() -> None:
+    """A nested workflow in the last place: what its last step has is what streams."""
+    outer = "name: outer\nsteps: [{name: sub, workflow: w, prompt: q}]"
+    prompt = await Flows(outer, alone("timeout_s: 5", "fallback: other")).run("outer")
+    second, _ = after(prompt, UpstreamUnavailable())
+    assert (prompt.within_s, second.body["model"]) == (5, "other")
+    (sub,) = account_of(second.preface)["workflow"]["steps"]
+    assert sub["inner"]["steps"][0]["fallback"] is True
+    assert not second.store
+
+
+@virtual
+async def test_its_tools_run_before_and_what_the_model_says_then_is_the_answer() -> None:
+    """Not asked again for what was just said."""
+    flows = Flows(alone("tools: [look-up]"))
+    prompt = await flows.run("w", temperature=0)
+    assert flows.tools.asked == [("look-up",)]
+    assert prompt.direct is not None
+    told = entry(prompt)
+    assert (told["status"], told["calls"], told["model"]) == ("done", 1, "m")
+    assert (told["prompt_tokens"], told["completion_tokens"]) == (3, 2)
+    assert flows.model.calls[0].body["temperature"] == 0, "the request's parameters are this step's"
+    flows.assert_over()
+
+
+@virtual
+async def test_after_its_tools_without_an_answer_it_streams() -> None:
+    """With all that was said, and with what any last step has."""
+    flows = Flows(alone("tools: [look-up]", "fallback: other"))
+    flows.model.says["x"] = [""]
+    prompt = await flows.run("w")
+    assert prompt.direct is None
+    assert last_text(prompt) == "what the tool said"
+    assert entry(prompt)["status"] == "streams"
+    second, _ = after(prompt, UpstreamUnavailable())
+    assert (second.body["model"], last_text(second)) == ("other", "what the tool said")
+
+
+@virtual
+async def test_rounds_that_fail_are_tried_again_and_by_the_second_choice() -> None:
+    """Of the last step as of any."""
+    flows = Flows(alone("tools: [look-up]", "retries: 1", "fallback: other"))
+    flows.model.says["x"] = [UpstreamUnavailable(), UpstreamUnavailable(), ""]
+    prompt = await flows.run("w")
+    assert [call.body["model"] for call in flows.model.calls] == ["m", "m", "other"]
+    assert (prompt.body["model"], prompt.store) == ("other", False)
+    again, _ = after(prompt, UpstreamUnavailable())
+    assert again.body["model"] == "other"
+    assert ends(again, UpstreamUnavailable()), "there is no third choice"
+
+
+@virtual
+async def test_rounds_that_fail_for_good_fail_the_flight_and_are_told() -> None:
+    flows = Flows(alone("tools: [look-up]"))
+    flows.model.says["x"] = [UpstreamRejected()]
+    with pytest.raises(PrepareFailed) as caught:
+        await flows.run("w")
+    assert "stopped at its step 'a'" in caught.value.message
+    assert not caught.value.retryable
+    assert flows.statuses() == {"a": "failed"}
+    flows.assert_over()
+
+
+@virtual
+async def test_rounds_are_bounded_by_the_calls_of_the_run() -> None:
+    flows = Flows(
+        "name: w\nlimits: {calls: 1}\nsteps: [{name: a, prompt: x}, "
+        "{name: b, depends_on: [a], prompt: y, tools: [look-up]}]"
+    )
+    with pytest.raises(PrepareFailed):
+        await flows.run("w")
+    assert flows.statuses() == {"a": "done", "b": "failed"}
+    assert flows.entry("b").why == "no calls were left"
+    flows.assert_over()
