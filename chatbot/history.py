@@ -86,7 +86,7 @@ def with_history(request: dict[str, Any], turns: Sequence[Turn], window: int) ->
     earlier = _inseparable(turns)
     if _answers_a_call(new, earlier):
         new = earlier.pop() + new
-    room = window - _answer_tokens(request) - _tokens(system) - _tokens(new)
+    room = window - _answer_tokens(request, window) - _tokens(system) - _tokens(new)
     before: list[Message] = []
     for said in reversed(earlier):
         room -= _tokens(said)
@@ -112,11 +112,12 @@ def _answers_a_call(said: list[Message], before: list[list[Message]]) -> bool:
     return bool(said and said[0].get("role") == "tool" and before and before[-1][-1].get("tool_calls"))
 
 
-def _answer_tokens(request: dict[str, Any]) -> int:
+def _answer_tokens(request: dict[str, Any], window: int) -> int:
+    """Many clients send the largest `max_tokens` there is: that must not silently cost them their memory."""
     for name in ("max_tokens", "max_completion_tokens"):
         value = request.get(name)
         if isinstance(value, int) and not isinstance(value, bool):
-            return max(0, value)
+            return min(max(0, value), window // 2)
     return ANSWER_TOKENS
 
 
