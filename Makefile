@@ -13,6 +13,7 @@ LOCK := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsa
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 ARGS ?=
 SYSTEM ?= tests/system
+CLUSTER ?= tests/cluster
 BENCHES ?= $(filter-out bench/soak.py,$(wildcard bench/[a-z]*.py))
 
 .PHONY: run example-review example-chatbot test test-system test-cluster test-clients test-ops test-storms prove soak mutate check format lock bench clean
@@ -36,7 +37,7 @@ test-system: $(VENV)/.dev ## The real program, driven from outside
 
 test-cluster: $(VENV)/.dev ## Several gateways on one Redis, with faults between them; at most five minutes
 	@scripts/system-packages
-	@$(BIN)/python -m pytest tests/cluster -m "not storm" $(ARGS)
+	@$(BIN)/python -m pytest $(CLUSTER) -m "not storm" $(ARGS)
 
 test-clients: $(VENV)/.dev ## SDKs, EventSources, LiteLLM, and the live page in Chromium; sets up what they need
 	@scripts/clients-setup

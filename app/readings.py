@@ -58,6 +58,7 @@ def reading(gateway: Gateway) -> Reading:
     gateway.metrics.subscribers.set(len(gateway.connections))
     gateway.metrics.broadcasts.set(len(gateway.broadcasts.running))
     gateway.metrics.upstream_in_flight.set(gateway.client.stats().in_flight)
+    gateway.metrics.turns_waiting.set(gateway.conversations.waiting)
     gateway.preparation.inner_calls_shared(gateway.preparing.calls.joins)
     preparation = preparation_of(gateway)
     gateway.metrics.preparation.left_threads.set(sum(tool.left_threads for tool in preparation.tools))

@@ -101,6 +101,11 @@ class Metrics:
         self.upstream_in_flight = Gauge(
             "refrain_upstream_in_flight", "Open calls of the model.", registry=reg
         )
+        self.turns_waiting = Gauge(
+            "refrain_turns_waiting",
+            "Turns of conversations that wait for the one before them.",
+            registry=reg,
+        )
         self.preparation = PreparationMetrics(reg, waits)
 
     def families(self) -> list[Family]:

@@ -79,7 +79,7 @@ function showFrame(frame) {
   const worker = frame.workers.find((one) => one.worker === whose);
   const shown = worker ?? frame;
   stages.show(shown.stages);
-  preparation.show(frame.preparation);
+  preparation.show(frame.preparation, frame.totals.turns_waiting);
   showLedger(byId("ledger"), frame.totals);
   showBroadcasts(byId("broadcasts"), byId("broadcast-count"), frame.broadcasts, chat.epochs);
   showWorkers(byId("workers"), frame.workers);

@@ -5,7 +5,7 @@ import { row, table } from "./tables.js";
 const MOST_TOOLS = 12;
 const STATUS = { timed_out: "timed out" };
 
-/** The card of a frame's `preparation`. It is there as soon as there is anything for it, and then stays. */
+/** The card of a frame's `preparation`, and of turns that wait before it. Once there is anything for it, it stays. */
 export class Preparation {
   constructor(card) {
     this.card = card;
@@ -15,18 +15,19 @@ export class Preparation {
     card.append(this.steps, this.tools);
   }
 
-  show({ steps, tools }) {
-    const names = Object.entries(steps).sort(([a], [b]) => (a < b ? -1 : 1));
-    if (this.card.hidden && !names.length && !tools.length) return;
+  show({ steps, tools }, turns) {
+    const under = Object.entries(steps).sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, many]) => [stepName(name), many]);
+    if (turns) under.unshift(["behind the turn before", turns]);
+    if (this.card.hidden && !under.length && !tools.length) return;
     this.card.hidden = false;
-    this.showSteps(names);
+    this.showSteps(under);
     this.tools.hidden = !tools.length;
     if (tools.length) this.showTools(tools);
   }
 
   showSteps(names) {
     const said = names.length
-      ? names.map(([name, many]) => h("li", {}, stepName(name), " ", h("b", {}, count(many))))
+      ? names.map(([name, many]) => h("li", {}, name, " ", h("b", {}, count(many))))
       : [h("li", { className: "quiet" }, "No step is under way.")];
     this.steps.replaceChildren(...said);
     // What stands below is not to jump with every step.

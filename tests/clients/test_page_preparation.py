@@ -10,9 +10,11 @@ from playwright.async_api import Browser  # type: ignore[import-not-found]
 
 from tests.clients.test_page_load import AXE
 from tests.clients.visits import DESKTOP, PHONE, Visit, tab, visitor
+from tests.system.client import Client
 from tests.system.flows import every_pattern, write
 from tests.system.processes import GatewayProcess, SimulatorProcess
-from tests.system.scene import Simulate, Start, held
+from tests.system.prompts import prompt
+from tests.system.scene import Simulate, Start, accepted, held
 from tests.system.workplace import TOOLS, Workplace, calling
 
 pytestmark = pytest.mark.anyio
@@ -55,6 +57,20 @@ async def test_without_tools_and_steps_there_is_nothing_of_it(
         assert await visit.page.locator("#preparation").is_hidden()
         assert await visit.page.locator("#model-row").is_hidden()
         assert await visit.page.locator('[data-stage="tools"], .costs').count() == 0
+        assert visit.complaints == []
+
+
+async def test_turns_that_wait_are_seen(browser: Browser, simulator: SimulatorProcess, start: Start) -> None:
+    """They are in no stage: without this an operator would see nothing of them."""
+    gateway = start(simulator, workers=2)
+    async with visitor(browser) as visiting, Client(gateway.url) as client:
+        visit = await tab(visiting)
+        await visit.open(gateway.url)
+        for words in ("first", "second", "third"):
+            await accepted(client, prompt(words, hold="gate"), conversation_id="one")
+        await visit.shows(".steps li", "behind the turn before 2")
+        await client.call("POST", "/conversations/one/cancel")
+        await visit.shows(".steps li", "No step is under way.")
         assert visit.complaints == []
 
 

@@ -88,6 +88,7 @@ async def test_four_wait_in_order_and_a_fifth_is_told_to_come_back(
         assert busy.headers["x-refrain-reason"] == "conversation_busy"
         assert gateway.stage("leaders")["waiting"] == 0, "whoever waits here is in no stage"
         assert gateway.get("/pipeline")["totals"]["turns_waiting"] == 4, "and is seen all the same"
+        assert gateway.metrics()["refrain_turns_waiting"] == 4
         simulator.release("gate")
         streams = [await first, *[await one for one in reading]]
         assert [stream.text for stream in streams] == answers(*questions)
