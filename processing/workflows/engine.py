@@ -44,22 +44,24 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What is left to do: `body` to be answered by a model, as `step` with its `record`; or nothing.
+class Last:
+    """The last step, not run yet: `body` is what a model is to answer, `where` is told meanwhile."""
 
-    Without a `step` the answer is `text`. `pieces` of the text are what each step said, in declared order.
-    `where` it stands is told when it runs.
-    """
-
+    step: Step
+    record: StepRecord
     body: dict[str, Any]
-    step: Step | None = None
-    record: StepRecord | None = None
-    where: str = ""
-    pieces: tuple[str, ...] = ()
+    where: str
+
+
+@dataclass(frozen=True)
+class Whole:
+    """An answer that needs no last step: what each of them said, in declared order."""
+
+    pieces: tuple[str, ...]
 
     @property
-    def text(self) -> str | None:
-        return None if self.step else "".join(self.pieces)
+    def text(self) -> str:
+        return "".join(self.pieces)
 
 
 class Run:
@@ -78,7 +80,7 @@ class Run:
         self._end: Exception | None = None
         self.record = Record(workflow.name, workflow.version, list(self._records.values()))
 
-    async def prepare(self) -> Prepared:
+    async def prepare(self) -> Last | Whole:
         """Everything but the last step. Raises PrepareFailed if that cannot be asked any more."""
         try:
             async with asyncio.TaskGroup() as self._group:
@@ -175,11 +177,11 @@ class Run:
         child = self._child(node, Asked.by_step(asked[-1]["content"]), record)
         try:
             prepared = await child.prepare()
-            if prepared.step is None or prepared.record is None:
+            if isinstance(prepared, Whole):
                 return prepared.text
             last, body = prepared.record, prepared.body
             last.status = "running"
-            with self._scene.under_way(f"{self._path}/{node.name}/{last.name}"):
+            with self._scene.under_way(prepared.where):
                 text = await self._scene.asking.answer(prepared.step, body["model"], body["messages"], last)
         except TooManyCalls:
             raise
@@ -196,7 +198,7 @@ class Run:
         record.inner = child.record
         return child
 
-    async def _last(self) -> Prepared:
+    async def _last(self) -> Last | Whole:
         """The prompt of the answer; without a last step, the answer."""
         node = self._graph.last
         if node is None:
@@ -215,15 +217,14 @@ class Run:
             about = Asked(Asked.by_step(question).messages, self._asked.body)
             return await self._child(node, about, record).prepare()
         body = {**self._asked.body, **node.step.parameters, "model": self._model(node), "messages": asked}
-        return Prepared(body, node.step, record, f"{self._path}/{node.name}")
+        return Last(node.step, record, body, f"{self._path}/{node.name}")
 
-    def _all(self) -> Prepared:
+    def _all(self) -> Whole:
         """Every result under its name, in declared order; a missing one is said to be missing."""
         records = list(self._records.values())
         if not any(record.status == "done" for record in records):
             raise self._failure(self._graph.nodes[0], records[0])
-        pieces = (f"## {record.alias}\n\n{record.shown}\n\n" for record in records)
-        return Prepared({}, pieces=tuple(pieces))
+        return Whole(tuple(f"## {record.alias}\n\n{record.shown}\n\n" for record in records))
 
     def _values(self, node: Node) -> dict[str, Any]:
         inputs = self._inputs(node)

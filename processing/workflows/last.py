@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from processing.preparer import Prompt
 from processing.workflows.asking import Asking, may_pass
-from processing.workflows.engine import Prepared
+from processing.workflows.engine import Last
 from processing.workflows.form import Step
 from processing.workflows.record import StepRecord
 from processing.workflows.turns import TooManyCalls
-from runtime.errors import PrepareFailed, StreamTimeout, UpstreamError
+from runtime.errors import PrepareFailed, UpstreamError
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class LastStep:
 
     def _after(self, error: UpstreamError) -> tuple[Prompt, float] | None:
         """The next try and the seconds before it; None: that was the last."""
-        if self.attempt <= self.step.retries and (may_pass(error) or isinstance(error, StreamTimeout)):
+        if self.attempt <= self.step.retries and may_pass(error):
             return replace(self, attempt=self.attempt + 1).prompt(), self.back_off(self.attempt)
         fallback = self.step.fallback
         if fallback is None or self.record.fallback:
@@ -47,14 +47,12 @@ class LastStep:
         return replace(self, bare=bare, attempt=1).prompt(), 0.0
 
 
-async def rounds(prepared: Prepared, prompt: Prompt, asking: Asking, workflow: str) -> Prompt:
+async def rounds(last: Last, prompt: Prompt, asking: Asking, workflow: str) -> Prompt:
     """`prompt` after its rounds of tools, with the answer if that was among them. Raises PrepareFailed."""
-    step, record = prepared.step, prepared.record
-    assert step is not None
-    assert record is not None
+    record = last.record
     record.status = "failed"
     try:
-        heard = await asking.rounds(step, prepared.body, record)
+        heard = await asking.rounds(last.step, last.body, record)
     except TooManyCalls:
         record.why = "no calls were left"
         raise
@@ -64,6 +62,6 @@ async def rounds(prepared: Prepared, prompt: Prompt, asking: Asking, workflow: s
     if heard is None:
         what = f"The workflow {workflow!r} stopped at its step {record.name!r}: {record.why}."
         raise PrepareFailed(what, retryable=not record.final)
-    prompt = heard.said(replace(prompt, body={**prepared.body, "model": record.model}))
+    prompt = heard.said(replace(prompt, body={**last.body, "model": record.model}))
     record.status = "streams" if prompt.direct is None else "done"
     return prompt

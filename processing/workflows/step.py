@@ -14,7 +14,7 @@ from processing.preparer import Prompt, Turn
 from processing.ready import Ready
 from processing.workflows.asking import Asking, Calls, Tools
 from processing.workflows.direct import chunks
-from processing.workflows.engine import Prepared, Run, Scene
+from processing.workflows.engine import Last, Run, Scene, Whole
 from processing.workflows.graph import Workflow
 from processing.workflows.heard import Heard
 from processing.workflows.last import LastStep, rounds
@@ -114,16 +114,16 @@ class WorkflowStep:
             return replace(prompt, store=prompt.store and run.record.whole, preface=(account,))
 
         answer = tools.bounded(answer)
-        if prepared.step is None or prepared.record is None:
+        if isinstance(prepared, Whole):
             answer = told(answer)
             return replace(answer, direct=Ready(chunks(PREFIX + name, prepared.pieces, run.record), answer))
         if answer.direct is not None:
             return told(answer)
         return LastStep(prepared.step, prepared.record, answer, told, asking.back_off).prompt()
 
-    async def _answer(self, prompt: Prompt, prepared: Prepared, run: Run, scene: Scene) -> Prompt:
+    async def _answer(self, prompt: Prompt, prepared: Last | Whole, run: Run, scene: Scene) -> Prompt:
         """The prompt of the last step, with the answer where its tools have led to one."""
-        if prepared.step is None:
+        if isinstance(prepared, Whole):
             return prompt
         if not prepared.step.tools:
             return replace(prompt, body=prepared.body)

@@ -31,6 +31,9 @@ from upstream.chunk import parse_chunk
 from upstream.client import ModelClient
 from upstream.retry import RetryPolicy
 
+#: How long an answer holds for which `RoundTools` were asked.
+TOLD_S = 33.0
+
 
 class Cut(str):
     """An answer that the token limit cuts."""
@@ -94,7 +97,8 @@ class RoundTools:
         return Heard([reply.usage] if reply.usage else [], said)
 
     def bounded(self, prompt: Prompt) -> Prompt:
-        return prompt
+        """As if what was used held for so many seconds."""
+        return replace(prompt, ttl_s=TOLD_S) if self.asked else prompt
 
 
 class Flows:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from broadcast.lifecycle import Phase
+from processing.account import account_of, preface
 from processing.preparer import Prompt
 from runtime.errors import FirstTokenTimeout, StreamTimeout, UpstreamError
 from tests.fakes.answering import Answer, Answers
@@ -47,13 +48,31 @@ async def run_with(parts: Answers, *setups: Callable[[Answer], object]) -> Answe
 @virtual
 async def test_it_comes_after_the_gateways_own_tries() -> None:
     """They are the cheaper ones: three of the first prompt, and then the second with tries of its own."""
+    for failures, phase in ((2, Phase.SEALED), (3, Phase.FAILED)):
+        parts = Answers()
+        parts.model.errors["first"] = [UpstreamUnavailable()] * 3
+        parts.model.errors["second"] = [UpstreamUnavailable()] * failures
+        answer = await run_with(parts, second_choice)
+        assert [call.prompt for call in parts.model.calls] == ["first"] * 3 + ["second"] * 3
+        assert answer.broadcast.phase is phase
+        assert answer.text == ("6: answer to second" if phase is Phase.SEALED else "")
+
+
+@virtual
+async def test_the_account_that_is_told_is_that_of_the_prompt_that_answered() -> None:
+    """It says which model that was."""
     parts = Answers()
-    parts.model.errors["first"] = [UpstreamUnavailable()] * 3
-    parts.model.errors["second"] = [UpstreamUnavailable()] * 2
-    answer = await run_with(parts, second_choice)
-    assert [call.prompt for call in parts.model.calls] == ["first"] * 3 + ["second"] * 3
-    assert answer.broadcast.phase is Phase.SEALED
-    assert answer.text == "6: answer to second"
+    parts.model.errors["first"] = [FirstTokenTimeout()]
+    answer = parts.queued("first")
+    prompt = answer.prompts[answer.broadcast]
+    first, second = (preface("m", {"tools": name}) for name in ("of the first", "of the second"))
+    following = replace(prompt, body={"messages": [{"content": "second"}]}, preface=(second,))
+    answer.prompts[answer.broadcast] = replace(
+        prompt, preface=(first,), otherwise=lambda error: (following, 0.0)
+    )
+    await answer.run()
+    assert account_of(answer.broadcast.log.events) == {"tools": "of the second"}
+    assert sum(b"refrain" in chunk.raw for chunk in answer.broadcast.log.events) == 1
 
 
 @virtual

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from processing.account import account_of
@@ -15,7 +17,7 @@ from runtime.errors import (
     UpstreamRateLimited,
     UpstreamRejected,
 )
-from tests.fakes.workflows import Flows, last_text
+from tests.fakes.workflows import TOLD_S, Flows, last_text
 from tests.virtual_time import virtual
 from upstream.errors import UpstreamUnavailable
 
@@ -118,6 +120,7 @@ async def test_its_tools_run_before_and_what_the_model_says_then_is_the_answer()
     assert (told["status"], told["calls"], told["model"]) == ("done", 1, "m")
     assert (told["prompt_tokens"], told["completion_tokens"]) == (3, 2)
     assert flows.model.calls[0].body["temperature"] == 0, "the request's parameters are this step's"
+    assert prompt.ttl_s == TOLD_S, "what the tools make of caching holds"
     flows.assert_over()
 
 
@@ -126,9 +129,9 @@ async def test_after_its_tools_without_an_answer_it_streams() -> None:
     """With all that was said, and with what any last step has."""
     flows = Flows(alone("tools: [look-up]", "fallback: other"))
     flows.model.says["x"] = [""]
-    prompt = await flows.run("w")
+    prompt = await flows.run("w", temperature=0)
     assert prompt.direct is None
-    assert last_text(prompt) == "what the tool said"
+    assert (last_text(prompt), prompt.body["temperature"]) == ("what the tool said", 0)
     assert entry(prompt)["status"] == "streams"
     second, _ = after(prompt, UpstreamUnavailable())
     assert (second.body["model"], last_text(second)) == ("other", "what the tool said")
@@ -156,6 +159,18 @@ async def test_rounds_that_fail_for_good_fail_the_flight_and_are_told() -> None:
     assert "stopped at its step 'a'" in caught.value.message
     assert not caught.value.retryable
     assert flows.statuses() == {"a": "failed"}
+    flows.assert_over()
+
+
+@virtual
+async def test_rounds_that_are_cut_off_are_told_as_such() -> None:
+    """Who reads the log sees that nothing was wrong with the step."""
+    flows = Flows(alone("tools: [look-up]"))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await flows.run("w")
+    assert flows.statuses() == {"a": "skipped"}
+    assert flows.entry("a").why == "the run ended before it did"
     flows.assert_over()
 
 
