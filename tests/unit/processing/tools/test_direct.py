@@ -172,3 +172,16 @@ def test_a_cancelled_direct_answer_leaves_nothing(moment: Moment) -> None:
         assert await cancel_at_every_await(lambda: read(direct_in(prepared)), check, moment=moment) >= 2
 
     cancelled_everywhere()
+
+
+@pytest.mark.parametrize(("n", "streams"), [(None, True), (1, True), (2, False)])
+def test_one_answer_streams_and_several_do_not(n: int | None, streams: bool) -> None:
+    """A tool has one answer."""
+
+    @virtual
+    async def asked() -> None:
+        scene = Scene(chosen(("speak", {})), tools=(Speaker("It rains.").tool,))
+        prepared = await scene.run(n=n)
+        assert isinstance(prepared.direct, DirectAnswer) is streams
+
+    asked()

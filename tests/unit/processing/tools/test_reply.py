@@ -11,7 +11,8 @@ from processing.account import account_of
 from processing.calls import Reply
 from processing.preparer import Prompt
 from processing.ready import Ready
-from tests.fakes.tools import Played, Scene, chosen, said
+from tests.fakes.tools import ANN, Played, Scene, chosen, said
+from tests.fakes.turn import FakeTurn, prompt
 from tests.virtual_time import virtual
 from upstream.fold import completion
 
@@ -112,3 +113,23 @@ async def test_calls_that_the_clients_limit_has_cut_are_asked_for_again() -> Non
 def half_of(reply: Reply) -> dict[str, Any]:
     call: dict[str, Any] = reply.message["tool_calls"][0]
     return {**call, "function": {**call["function"], "arguments": '{"say": "a'}}
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_only_calls_that_a_limit_of_the_client_has_cut_are_asked_for_again(name: str) -> None:
+    """A second call for nothing would be paid for by every request; what both used is told."""
+    whole, text, used = chosen(("sleep", {})), said("Cut"), {"prompt_tokens": 1, "completion_tokens": 1}
+    cut, cut_text = (Reply(each.message, "length", used) for each in (whole, text))
+    cases = [(cut, {name: 5}, 2), (cut, {}, 1), (whole, {name: 5}, 1), (cut_text, {name: 5}, 1)]
+
+    @virtual
+    async def asked(reply: Reply, limit: dict[str, int], times: int) -> None:
+        scene = Scene(reply, Reply(text.message, "stop", used), tools=(Played().sleeper(),), limit=1)
+        talk = await scene.rounds.run(
+            FakeTurn(), {**prompt().body, **limit}, scene.bench.toolbox.for_caller(ANN), ANN
+        )
+        assert len(scene.model.bodies) == times, (reply, limit)
+        assert len(talk.usages) == times - (reply is whole)
+
+    for case in cases:
+        asked(*case)

@@ -7,9 +7,10 @@ import asyncio
 import pytest
 
 from processing.ready import Ready
-from runtime.errors import PrepareFailed, UpstreamBadResponse, UpstreamError
+from runtime.errors import PrepareFailed, UpstreamBadResponse, UpstreamError, UpstreamRejected
 from tests.fakes.workflows import Flows, last_text
 from tests.virtual_time import virtual
+from upstream.errors import UpstreamUnavailable
 
 FORK = """
     name: fork
@@ -193,6 +194,28 @@ async def test_a_run_makes_no_more_calls_than_its_file_allows() -> None:
     assert not failed.value.retryable
     assert len(flows.model.calls) == 4
     flows.assert_over()
+
+
+@pytest.mark.parametrize(("error", "retryable"), [(UpstreamUnavailable(), True), (UpstreamRejected(), False)])
+def test_whether_it_is_worth_asking_again_is_what_the_failure_says(
+    error: UpstreamError, retryable: bool
+) -> None:
+    """A model that refuses a step will refuse it next time, too."""
+
+    @virtual
+    async def asked() -> None:
+        flows = Flows(
+            """
+            name: w
+            steps: [{name: a, prompt: a, fatal: true}, {name: b, depends_on: [a], prompt: b}]
+            """
+        )
+        flows.model.says["a"] = [error]
+        with pytest.raises(PrepareFailed) as failed:
+            await flows.run("w")
+        assert failed.value.retryable is retryable
+
+    asked()
 
 
 @virtual
