@@ -121,19 +121,29 @@ def _too_slow(settings: Settings, tools: list[Tool], workflows: Mapping[str, Wor
         for tool in tools
         if not tool.options.direct_stream
     ]
+    whole = _called_whole(workflows)
     for workflow in workflows.values():
-        called = workflow.graph.called()
-        timers += [
-            (
-                f"The workflow {workflow.name!r}, step {node.name!r}",
-                node.step.timeout_s or 0.0,
-                preparing if node in called else streaming,
-            )
-            for node in workflow.graph.nodes
-        ]
+        graph = workflow.graph
+        called = graph.nodes if workflow.name in whole else graph.called()
+        what = f"The workflow {workflow.name!r}, step "
+        timers += [(f"{what}{node.name!r}", node.step.timeout_s or 0.0, preparing) for node in called]
+        if graph.last is not None:
+            timers.append((f"{what}{graph.last.name!r}", graph.last.step.timeout_s or 0.0, streaming))
     for what, inner, (name, outer) in timers:
         if inner >= outer:
             yield f"{what}: timeout_s ({inner:g}) must be less than {name} ({outer:g})."
+
+
+def _called_whole(workflows: Mapping[str, Workflow]) -> set[str]:
+    """Those that are nested before some last step: their own last step, too, is called in preparation."""
+    found: set[str] = set()
+    todo = [node.step.workflow for each in workflows.values() for node in each.graph.called()]
+    while todo:
+        name = todo.pop()
+        if name is not None and name not in found:
+            found.add(name)
+            todo += workflows[name].nested
+    return found
 
 
 def _twice(tools: list[Tool], workflows: Mapping[str, Workflow]) -> Iterator[str]:

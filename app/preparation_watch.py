@@ -74,6 +74,10 @@ class PreparationWatch:
             if step.inner is not None:
                 self.workflow_ended(step.inner)
 
+    def fell_back(self, workflow: str) -> None:
+        """Its last step streams from the second model, which its record did not say when it was counted."""
+        self._metrics.fallbacks.labels(workflow).inc()
+
     def _count(self, workflow: str, step: StepRecord) -> None:
         status = step.status if step.status in STEP_STATUSES else "skipped"  # cut off by a cancel
         self.totals["workflow_steps"] += 1

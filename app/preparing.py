@@ -90,6 +90,7 @@ class Preparing:
                     show=self._show,
                     over=self._over,
                     told=self._tell,
+                    fell_back=self._watch.fell_back,
                 )
             )
         return Preparer(steps)

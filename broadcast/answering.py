@@ -101,12 +101,15 @@ class Answering:
 
     async def _call(self, broadcast: Broadcast[Chunk], permit: LlmPermit, prompt: Prompt) -> None:
         """To its end, within the prompt's own time if it has one. Raises an UpstreamError."""
+        scope = asyncio.timeout(prompt.within_s)
         try:
-            async with asyncio.timeout(prompt.within_s), self._client.stream(permit, prompt.body) as batches:
+            async with scope, self._client.stream(permit, prompt.body) as batches:
                 await self._read(broadcast, batches, prompt.preface)
                 # Said before the connection is put away: nobody waits for our housekeeping.
                 broadcast.complete()
         except TimeoutError:
+            if not scope.expired():
+                raise  # a fault of ours, that must not look like the model's
             raise StreamTimeout() from None
 
     async def _read(
@@ -135,13 +138,17 @@ class Answering:
         self, broadcast: Broadcast[Chunk], error: UpstreamError, prompt: Prompt
     ) -> tuple[Prompt, float]:
         """What is asked after the failure, and after which back-off; raises the error if nothing is."""
+        paused_s = 0.0
         if isinstance(error, UpstreamRateLimited) and error.retry_after is not None:
-            self._llm_streams.pause(min(error.retry_after, MAX_COOLDOWN_S))
+            paused_s = min(error.retry_after, MAX_COOLDOWN_S)
+            self._llm_streams.pause(paused_s)
         if broadcast.phase is not Phase.LIVE or broadcast.log.seq:
             raise error
         delay = self._retry.delay(error, broadcast.attempts)
         if delay is not None and delay <= self._slot_s:
             return prompt, delay
+        if paused_s > self._slot_s:
+            raise error  # another model would wait for the same slots, and in vain
         following = None if prompt.otherwise is None else prompt.otherwise(error)
         if following is None:
             raise error

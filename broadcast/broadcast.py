@@ -62,7 +62,7 @@ class Broadcast(Generic[E]):
         self.admission: Admission | None = None  #: where it waits, or the permit it holds
         self.stored = False  #: the cache has accepted it
         self.ttl_s = 0.0  #: for how long after its end it may be served
-        self.attempts = 0  #: upstream calls made so far
+        self.attempts = 0  #: upstream calls made so far for the prompt that it has now
         self.not_before = 0.0  #: loop time of the next one, after a failed one
         self.opened_at = asyncio.get_running_loop().time()
         self.entered_at: dict[Phase, float] = {Phase.WAITING: self.opened_at}  #: the first time each
@@ -288,6 +288,7 @@ class Broadcast(Generic[E]):
                     claim.end(self.end)
             # What points back at us: an ended answer, with all its chunks, must not be a cycle.
             self._turns.clear()
+            self.setback = None
             self.admission = None
             self.wake()
 

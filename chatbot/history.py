@@ -113,11 +113,13 @@ def _answers_a_call(said: list[Message], before: list[list[Message]]) -> bool:
 
 
 def _answer_tokens(request: dict[str, Any], window: int) -> int:
-    """Many clients send the largest `max_tokens` there is: that must not silently cost them their memory."""
+    """Many clients send the largest `max_tokens` there is: where prompt and answer can't both fit anyhow,
+    that must not silently cost them their memory.
+    """
     for name in ("max_tokens", "max_completion_tokens"):
         value = request.get(name)
         if isinstance(value, int) and not isinstance(value, bool):
-            return min(max(0, value), window // 2)
+            return max(0, value) if value < window else window // 2
     return ANSWER_TOKENS
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,6 @@ from processing.calls import Reply
 from processing.preparer import Prompt, Turn, with_messages
 from processing.tools.rounds import Rounds, Talk
 from processing.tools.step import answered, bounded, brings_its_own, told
-from processing.workflows.heard import Heard
 
 
 @dataclass
@@ -30,9 +29,11 @@ class BoundRounds:
         reply, _ = await self.rounds.ask(turn, body, names, self.caller, talk)
         return reply
 
-    async def before(self, turn: Turn, body: Mapping[str, Any], names: Collection[str]) -> Heard:
+    async def before(
+        self, turn: Turn, body: Mapping[str, Any], names: Collection[str], usages: list[dict[str, Any]]
+    ) -> Callable[[Prompt], Prompt]:
         """The rounds before an answer that is asked for in the usual way, if it is not among them."""
-        talk = Talk(list(body["messages"]))
+        talk = Talk(list(body["messages"]), usages=usages)
         tools = [] if brings_its_own(body) else self.rounds.toolbox.for_caller(self.caller, names)
         if tools:
             self.talks.append(talk)
@@ -42,7 +43,7 @@ class BoundRounds:
             prompt = with_messages(prompt, list(talk.messages))
             return prompt if talk.reply is None else answered(prompt, talk.reply)
 
-        return Heard(talk.usages, said)
+        return said
 
     def bounded(self, prompt: Prompt) -> Prompt:
         """The prompt, kept as long as what was used allows, and an account of what ran."""

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
 from processing.calls import Reply
-from processing.preparer import Turn
+from processing.preparer import Prompt, Turn
 from processing.workflows.clock import ran
 from processing.workflows.form import Step
-from processing.workflows.heard import Heard
 from processing.workflows.record import Cost, StepRecord
 from processing.workflows.turns import Fan, StepTurn, TooManyCalls
 from runtime.errors import GatewayError, UpstreamRateLimited
@@ -27,6 +26,8 @@ BASE_S: Final = 0.25
 CAP_S: Final = 8.0
 
 T = TypeVar("T")
+#: A prompt with all that was said in rounds of tools, and with the answer if that came.
+Said = Callable[[Prompt], Prompt]
 
 
 class Calls(Protocol):
@@ -44,7 +45,11 @@ class Tools(Protocol):
 
     async def ask(self, turn: Turn, body: Mapping[str, Any], names: Sequence[str]) -> Reply: ...
 
-    async def before(self, turn: Turn, body: Mapping[str, Any], names: Sequence[str]) -> Heard: ...
+    async def before(
+        self, turn: Turn, body: Mapping[str, Any], names: Sequence[str], usages: list[dict[str, Any]]
+    ) -> Said:
+        """The rounds before an answer. `usages` hears of each call at its end, whatever comes after it."""
+        ...
 
 
 def may_pass(error: GatewayError) -> bool:
@@ -80,14 +85,16 @@ class Asking:
 
         return await self._tried(step, model, record, once)
 
-    async def rounds(self, step: Step, body: Mapping[str, Any], record: StepRecord) -> Heard | None:
+    async def rounds(self, step: Step, body: Mapping[str, Any], record: StepRecord) -> Said | None:
         """The rounds of its tools before an answer to `body`; None and TooManyCalls as above."""
 
-        async def once(turn: StepTurn, chosen: str) -> Heard:
-            heard = await self.tools.before(turn, {**body, "model": chosen}, step.tools)
-            for usage in heard.usages:
-                record.cost.add(usage)
-            return heard
+        async def once(turn: StepTurn, chosen: str) -> Said:
+            usages: list[dict[str, Any]] = []
+            try:
+                return await self.tools.before(turn, {**body, "model": chosen}, step.tools, usages)
+            finally:
+                for usage in usages:
+                    record.cost.add(usage)
 
         return await self._tried(step, body["model"], record, once)
 

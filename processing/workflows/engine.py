@@ -10,13 +10,13 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from processing.workflows.asking import Asking
 from processing.workflows.form import Step
 from processing.workflows.graph import Idle, Node, Workflow
-from processing.workflows.record import Record, StepRecord
+from processing.workflows.record import Record, Status, StepRecord
 from processing.workflows.template import TemplateFailed
 from processing.workflows.turns import TooManyCalls
 from processing.workflows.view import Asked, messages, variables
@@ -45,12 +45,21 @@ class Scene:
 
 @dataclass(frozen=True)
 class Last:
-    """The last step, not run yet: `body` is what a model is to answer, `where` is told meanwhile."""
+    """The last step of `workflow`, not run yet: `body` is what a model is to answer, `where` is told then.
 
+    `above` are the steps that are this workflow, or one that ends with it: they end as it does.
+    """
+
+    workflow: str
     step: Step
     record: StepRecord
     body: dict[str, Any]
     where: str
+    above: tuple[StepRecord, ...] = ()
+
+    def now(self, status: Status, why: str) -> None:
+        for record in (self.record, *self.above):
+            record.status, record.why = status, why
 
 
 @dataclass(frozen=True)
@@ -180,7 +189,7 @@ class Run:
             if isinstance(prepared, Whole):
                 return prepared.text
             last, body = prepared.record, prepared.body
-            last.status = "running"
+            prepared.now("running", "")
             with self._scene.under_way(prepared.where):
                 text = await self._scene.asking.answer(prepared.step, body["model"], body["messages"], last)
         except TooManyCalls:
@@ -188,7 +197,8 @@ class Run:
         except GatewayError as error:
             record.why = error.message
             return None
-        last.status, last.text = "failed" if text is None else "done", text or ""
+        prepared.now("failed" if text is None else "done", last.why)
+        last.text = text or ""
         record.why = f"its last step: {last.why}" if text is None else ""
         return text
 
@@ -211,13 +221,29 @@ class Run:
         except TemplateFailed as failed:
             record.status, record.why = "failed", f"template: {failed}"
             raise self._failure(node, record) from None
-        record.status = "streams"
         if node.step.workflow:
-            question = asked[-1]["content"]
-            about = Asked(Asked.by_step(question).messages, self._asked.body)
-            return await self._child(node, about, record).prepare()
+            return await self._ending(node, asked[-1]["content"], record)
+        record.status = "streams"
         body = {**self._asked.body, **node.step.parameters, "model": self._model(node), "messages": asked}
-        return Last(node.step, record, body, f"{self._path}/{node.name}")
+        return Last(self._workflow.name, node.step, record, body, f"{self._path}/{node.name}")
+
+    async def _ending(self, node: Node, question: str, record: StepRecord) -> Last | Whole:
+        """Of a last step that runs a workflow, the last step of that one."""
+        record.status = "running"
+        child = self._child(node, Asked(Asked.by_step(question).messages, self._asked.body), record)
+        try:
+            found = await child.prepare()
+        except TooManyCalls:
+            record.status, record.why = "failed", "no calls were left"
+            raise
+        except GatewayError as error:
+            record.status, record.why = "failed", error.message
+            raise
+        if isinstance(found, Whole):
+            record.status = "done"
+            return found
+        record.status = "streams"
+        return replace(found, above=(*found.above, record))
 
     def _all(self) -> Whole:
         """Every result under its name, in declared order; a missing one is said to be missing."""

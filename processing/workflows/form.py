@@ -12,7 +12,19 @@ from processing.workflows.template import Template, TemplateProblem
 MAX_STEPS: Final = 64
 MAX_ROUNDS: Final = 8
 #: A request's own, or the engine's: no step may set them.
-RESERVED: Final = frozenset({"model", "messages", "stream", "stream_options", "n", "tools", "tool_choice"})
+RESERVED: Final = frozenset(
+    {
+        "model",
+        "messages",
+        "stream",
+        "stream_options",
+        "n",
+        "tools",
+        "tool_choice",
+        "functions",
+        "function_call",
+    }
+)
 
 
 def _template(value: Any) -> Template:

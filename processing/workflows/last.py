@@ -19,7 +19,7 @@ class LastStep:
     """One try of it, and what follows when that has failed before it has said anything.
 
     `bare` is its prompt without the account of the run, which `told` adds: that is made for each try anew,
-    as it says which model is asked.
+    as it says whether the second model is asked. `fell_back` hears when it is.
     """
 
     step: Step
@@ -27,6 +27,7 @@ class LastStep:
     bare: Prompt
     told: Callable[[Prompt], Prompt]
     back_off: Callable[[int], float]
+    fell_back: Callable[[], None]
     attempt: int = 1
 
     def prompt(self) -> Prompt:
@@ -43,25 +44,26 @@ class LastStep:
             return None
         self.record.model, self.record.fallback = fallback, True
         self.record.why = f"answered by the fallback: {error.code}"
+        self.fell_back()
         bare = replace(self.bare, body={**self.bare.body, "model": fallback})
         return replace(self, bare=bare, attempt=1).prompt(), 0.0
 
 
-async def rounds(last: Last, prompt: Prompt, asking: Asking, workflow: str) -> Prompt:
+async def rounds(last: Last, prompt: Prompt, asking: Asking) -> Prompt:
     """`prompt` after its rounds of tools, with the answer if that was among them. Raises PrepareFailed."""
     record = last.record
-    record.status = "failed"
     try:
-        heard = await asking.rounds(last.step, last.body, record)
+        said = await asking.rounds(last.step, last.body, record)
     except TooManyCalls:
-        record.why = "no calls were left"
+        last.now("failed", "no calls were left")
         raise
     except BaseException:
-        record.status, record.why = "skipped", "the run ended before it did"
+        last.now("skipped", "the run ended before it did")
         raise
-    if heard is None:
-        what = f"The workflow {workflow!r} stopped at its step {record.name!r}: {record.why}."
+    if said is None:
+        last.now("failed", record.why)
+        what = f"The workflow {last.workflow!r} stopped at its step {record.name!r}: {record.why}."
         raise PrepareFailed(what, retryable=not record.final)
-    prompt = heard.said(replace(prompt, body={**last.body, "model": record.model}))
-    record.status = "streams" if prompt.direct is None else "done"
+    prompt = said(replace(prompt, body={**last.body, "model": record.model}))
+    last.now("streams" if prompt.direct is None else "done", record.why)
     return prompt

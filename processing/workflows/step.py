@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 from processing.account import preface
@@ -12,11 +13,10 @@ from processing.caller import Caller
 from processing.calls import Reply
 from processing.preparer import Prompt, Turn
 from processing.ready import Ready
-from processing.workflows.asking import Asking, Calls, Tools
+from processing.workflows.asking import Asking, Calls, Said, Tools
 from processing.workflows.direct import chunks
 from processing.workflows.engine import Last, Run, Scene, Whole
 from processing.workflows.graph import Workflow
-from processing.workflows.heard import Heard
 from processing.workflows.last import LastStep, rounds
 from processing.workflows.naming import PREFIX, asked_for
 from processing.workflows.record import Record
@@ -39,7 +39,9 @@ class NoTools:
     async def ask(self, turn: Turn, body: Mapping[str, Any], names: Sequence[str]) -> Reply:
         raise AssertionError("a step names a tool, and there are none")
 
-    async def before(self, turn: Turn, body: Mapping[str, Any], names: Sequence[str]) -> Heard:
+    async def before(
+        self, turn: Turn, body: Mapping[str, Any], names: Sequence[str], usages: list[dict[str, Any]]
+    ) -> Said:
         raise AssertionError("a step names a tool, and there are none")
 
     def bounded(self, prompt: Prompt) -> Prompt:
@@ -50,7 +52,7 @@ class WorkflowStep:
     """`who` says for whom a prompt is prepared, `tools` gives each run its own.
 
     `show(turn, where)` hears of each step that starts, `over(turn, where)` of its end, `told(turn, record)`
-    of each run, when it is over.
+    of each run, when its preparation is over, `fell_back(workflow)` of a second choice after that.
     """
 
     name = "workflow"
@@ -65,6 +67,7 @@ class WorkflowStep:
         show: Callable[[Turn, str], None] = lambda turn, where: None,
         over: Callable[[Turn, str], None] = lambda turn, where: None,
         told: Callable[[Turn, Record], None] = lambda turn, record: None,
+        fell_back: Callable[[str], None] = lambda workflow: None,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._workflows = workflows
@@ -74,6 +77,7 @@ class WorkflowStep:
         self._show = show
         self._over = over
         self._told = told
+        self._fell_back = fell_back
         self._uniform = uniform
 
     def applies(self, body: Mapping[str, Any]) -> bool:
@@ -102,7 +106,7 @@ class WorkflowStep:
             run = Run(workflow, Asked(prompt.body["messages"], prompt.body), scene)
             try:
                 prepared = await run.prepare()
-                answer = await self._answer(prompt, prepared, run, scene)
+                answer = await self._answer(prompt, prepared, scene)
             except PrepareFailed as error:
                 what = f"{error.message} {run.record.told()}"
                 raise PrepareFailed(what, retryable=error.retryable) from error
@@ -119,13 +123,14 @@ class WorkflowStep:
             return replace(answer, direct=Ready(chunks(PREFIX + name, prepared.pieces, run.record), answer))
         if answer.direct is not None:
             return told(answer)
-        return LastStep(prepared.step, prepared.record, answer, told, asking.back_off).prompt()
+        fell_back = partial(self._fell_back, prepared.workflow)
+        return LastStep(prepared.step, prepared.record, answer, told, asking.back_off, fell_back).prompt()
 
-    async def _answer(self, prompt: Prompt, prepared: Last | Whole, run: Run, scene: Scene) -> Prompt:
+    async def _answer(self, prompt: Prompt, prepared: Last | Whole, scene: Scene) -> Prompt:
         """The prompt of the last step, with the answer where its tools have led to one."""
         if isinstance(prepared, Whole):
             return prompt
         if not prepared.step.tools:
             return replace(prompt, body=prepared.body)
         with scene.under_way(prepared.where):
-            return await rounds(prepared, prompt, scene.asking, run.record.workflow)
+            return await rounds(prepared, prompt, scene.asking)

@@ -18,11 +18,12 @@ from processing.caller import Caller
 from processing.calls import ModelCalls, Reply
 from processing.preparer import Prompt, Turn, with_messages
 from processing.ready import Ready, chunks
+from processing.workflows.asking import Said
 from processing.workflows.graph import Workflow
-from processing.workflows.heard import Heard
 from processing.workflows.loading import read
 from processing.workflows.record import Record, StepRecord
 from processing.workflows.step import WorkflowStep
+from runtime.errors import UpstreamRejected
 from runtime.supervisor import Supervisor
 from tests.fakes.invariants import assert_free
 from tests.fakes.model import Call, FakeModel, finish
@@ -75,6 +76,7 @@ class RoundTools:
     def __init__(self, calls: ModelCalls) -> None:
         self._calls = calls
         self.asked: list[Sequence[str]] = []
+        self.fails = 0
 
     async def ask(self, turn: Turn, body: Mapping[str, Any], names: Sequence[str]) -> Reply:
         self.asked.append(names)
@@ -82,7 +84,9 @@ class RoundTools:
         await asyncio.sleep(1)
         return await self._calls.ask(turn, body, "scope")
 
-    async def before(self, turn: Turn, body: Mapping[str, Any], names: Sequence[str]) -> Heard:
+    async def before(
+        self, turn: Turn, body: Mapping[str, Any], names: Sequence[str], usages: list[dict[str, Any]]
+    ) -> Said:
         """One round; what the model says after it is the answer, unless it says nothing."""
         self.asked.append(names)
         reply = await self._calls.ask(turn, body, "scope")
@@ -94,7 +98,11 @@ class RoundTools:
             answer = chunks("m", [{"content": reply.text}], "stop", reply.usage)
             return replace(prompt, direct=Ready(answer, prompt)) if reply.text else prompt
 
-        return Heard([reply.usage] if reply.usage else [], said)
+        usages += [reply.usage] if reply.usage else []
+        if self.fails:
+            self.fails -= 1
+            raise UpstreamRejected()
+        return said
 
     def bounded(self, prompt: Prompt) -> Prompt:
         """As if what was used held for so many seconds."""
@@ -139,6 +147,11 @@ class Flows:
 
     def entry(self, name: str) -> StepRecord:
         (found,) = (step for step in self.record.steps if step.name == name)
+        return found
+
+    def inner(self, name: str) -> Record:
+        found = self.entry(name).inner
+        assert found is not None
         return found
 
     def statuses(self) -> dict[str, str]:

@@ -57,6 +57,7 @@ async def test_a_second_choice_streams_when_the_first_says_nothing(
     assert last["why"] == "answered by the fallback: stream_timeout"
     assert stream.text == answer_to("Second [[sim hold=never times=1]]", TOKENS)
     assert again.end.json["cache"] == "miss", "the next request may get the first choice"
+    assert gateway.metrics()['refrain_workflow_fallbacks_total{workflow="flow"}'] == 1
     assert (simulator.stats()["aborted"], simulator.stats()["peak"]) == (1, 1)
     await at_rest(gateway)
 

@@ -156,3 +156,44 @@ def test_a_workflow_is_no_model_of_steps_or_plans(folder: Path, name: str) -> No
         f"{name} must be a model, and 'workflow:f' is a workflow."
     ]
     check_library(load(environ | {name: "workflow"}))
+
+
+TIMERS = {
+    "REFRAIN_WORKFLOW_MODEL": "m",
+    "REFRAIN_TOOLS": f"{MODULE}:TOOLS",
+    "REFRAIN_PREPARE_TIMEOUT_S": "20",
+    "REFRAIN_STREAM_TIMEOUT_S": "40",
+    "REFRAIN_FIRST_TOKEN_TIMEOUT_S": "30",
+    "REFRAIN_STREAM_IDLE_TIMEOUT_S": "30",
+    "REFRAIN_SEND_TIMEOUT_S": "20",
+}
+
+
+@pytest.mark.parametrize(
+    ("rest", "outer"),
+    [
+        ("timeout_s: 40", ["STREAM"]),
+        ("timeout_s: 20, tools: [clock]", ["PREPARE"]),
+        ("timeout_s: 50, tools: [clock]", ["PREPARE", "STREAM"]),
+    ],
+)
+def test_the_time_of_a_last_step_is_less_than_that_around_it(
+    folder: Path, rest: str, outer: list[str]
+) -> None:
+    """It bounds the rounds of its tools, in preparation, and the stream: either timer may hide it."""
+    (folder / "flows" / "f.yaml").write_text(f"name: f\nsteps: [{{name: a, prompt: x, {rest}}}]\n")
+    found = problems(folder, REFRAIN_WORKFLOWS=str(folder / "flows"), **TIMERS)
+    assert [each.split("REFRAIN_")[1].split("_")[0] for each in found] == outer
+
+
+def test_the_last_step_of_a_workflow_that_is_called_whole_is_prepared(folder: Path) -> None:
+    """However deep it is nested before the end of another."""
+    flows = {
+        "f": "[{name: a, prompt: x, timeout_s: 25}]",
+        "g": "[{name: b, workflow: f, prompt: x}]",
+        "h": "[{name: c, workflow: g, prompt: x}, {name: d, depends_on: [c], prompt: y}]",
+    }
+    for name, steps in flows.items():
+        (folder / "flows" / f"{name}.yaml").write_text(f"name: {name}\nsteps: {steps}\n")
+    (found,) = problems(folder, REFRAIN_WORKFLOWS=str(folder / "flows"), **TIMERS)
+    assert found.startswith("The workflow 'f', step 'a': timeout_s (25)")

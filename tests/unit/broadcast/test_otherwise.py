@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
+from broadcast.answering import Answering
 from broadcast.lifecycle import Phase
 from processing.account import account_of, preface
 from processing.preparer import Prompt
-from runtime.errors import FirstTokenTimeout, StreamTimeout, UpstreamError
+from runtime.errors import FirstTokenTimeout, StreamTimeout, UpstreamError, UpstreamRateLimited
 from tests.fakes.answering import Answer, Answers
+from tests.fakes.model import Call, FakeModel
 from tests.fakes.turns import settle
 from tests.virtual_time import virtual
+from upstream.chunk import Chunk
+from upstream.client import ModelClient
 from upstream.errors import UpstreamUnavailable
+from upstream.permit import LlmPermit
 
 
 def second_choice(answer: Answer, delay_s: float = 0.0) -> list[UpstreamError]:
@@ -176,3 +183,74 @@ async def test_who_comes_back_during_its_back_off_gets_the_second() -> None:
     await parts.answering.run(answer.broadcast, answer.prompts)
     assert [call.prompt for call in parts.model.calls] == ["first", "second"]
     assert asyncio.get_running_loop().time() >= 30
+
+
+class Lingering(FakeModel):
+    """Its connections take a minute to be put away."""
+
+    @asynccontextmanager
+    async def stream(
+        self, permit: LlmPermit, body: Mapping[str, Any]
+    ) -> AsyncIterator[AsyncIterator[list[Chunk]]]:
+        async with super().stream(permit, body) as batches:
+            yield batches
+            await asyncio.sleep(60)
+
+
+class Mute(FakeModel):
+    """Sends not even headers for a minute, to whoever asks first."""
+
+    async def _connect(self, call: Call) -> None:
+        if call.number == 1:
+            await asyncio.sleep(60)
+        await super()._connect(call)
+
+
+def played_by(model: FakeModel) -> Answers:
+    parts = Answers()
+    parts.model = model
+    parts.answering = Answering(cast(ModelClient, model), parts.stage, parts.retry, slot_s=5)
+    return parts
+
+
+@virtual
+async def test_the_time_of_a_try_begins_with_its_call() -> None:
+    """Not with the model's headers: one that hangs sends none."""
+    answer = await run_with(played_by(Mute()), lambda each: bounded(each, 7), second_choice)
+    assert answer.text == "2: answer to second"
+
+
+@virtual
+async def test_an_answer_that_is_over_is_not_asked_for_again_while_its_connection_is_put_away() -> None:
+    """Not even an empty one."""
+    parts = played_by(Lingering())
+    parts.model.by_hand.add("first")
+    answer = parts.queued("first")
+    heard = second_choice(answer)
+    bounded(answer, 7)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(answer.run())
+        (await parts.model.call("first")).complete()
+    assert (answer.broadcast.phase, heard, len(parts.model.calls)) == (Phase.SEALED, [], 1)
+
+
+@virtual
+async def test_a_second_choice_that_could_not_be_asked_in_time_is_not_waited_for() -> None:
+    """All models share the slots that a Retry-After pauses: who waits is told why, at once."""
+    parts = played_by(FakeModel())
+    answer = parts.queued("first")
+    heard = second_choice(answer)
+    parts.model.errors["first"] = [UpstreamRateLimited(retry_after=20)]
+    await answer.run()
+    assert (answer.broadcast.phase, heard) == (Phase.FAILED, [])
+    assert answer.broadcast.end is not None
+    assert isinstance(answer.broadcast.end.error, UpstreamRateLimited)
+
+
+@virtual
+async def test_an_ended_answer_does_not_point_at_its_failed_tries() -> None:
+    """They have tracebacks, and these have the answer: only the collector would free it."""
+    parts = Answers()
+    parts.model.errors["first"] = [UpstreamUnavailable()]
+    answer = await run_with(parts)
+    assert (answer.broadcast.phase, answer.broadcast.setback) == (Phase.SEALED, None)

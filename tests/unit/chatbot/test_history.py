@@ -69,17 +69,24 @@ def test_a_turn_that_is_too_long_hides_what_was_before_it() -> None:
 def test_the_room_for_the_answer_is_what_its_request_says(name: str) -> None:
     """A long answer needs room in the same window; a short one leaves more to history."""
     turns = [turn(1), turn(2)]
-    assert said(with_history(asked([user("n")], **{name: 25}), turns, 52)) == ["2", "2", "n"]
-    assert said(with_history(asked([user("n")], **{name: 20}), turns, 52)) == ["1", "1", "2", "2", "n"]
+    assert said(with_history(asked([user("n")], **{name: 75}), turns, 92)) == ["2", "2", "n"]
+    assert said(with_history(asked([user("n")], **{name: 60}), turns, 92)) == ["1", "1", "2", "2", "n"]
+    assert said(with_history(asked([user("n")], **{name: 90}), turns, 92)) == ["n"]
 
 
-def test_half_the_window_is_for_what_was_said() -> None:
+def test_an_answer_of_the_whole_window_leaves_half_of_it() -> None:
     """Clients that always ask for the longest answer would otherwise have no memory, and not know why."""
     turns = [turn(1), turn(2)]
-    assert said(with_history(asked([user("n")], max_tokens=10**9), turns, 60)) == ["1", "1", "2", "2", "n"]
-    assert said(with_history(asked([user("n")], max_tokens=29), turns, 58)) == ["1", "1", "2", "2", "n"]
-    assert said(with_history(asked([user("n")], max_tokens=29), turns, 57)) == ["1", "1", "2", "2", "n"]
-    assert said(with_history(asked([user("n")], max_tokens=29), turns, 56)) == ["2", "2", "n"]
+    assert said(with_history(asked([user("n")], max_tokens=57), turns, 58)) == ["n"]
+    for limit in (58, 10**9):
+        assert said(with_history(asked([user("n")], max_tokens=limit), turns, 58)) == [
+            "1",
+            "1",
+            "2",
+            "2",
+            "n",
+        ]
+    assert said(with_history(asked([user("n")], max_tokens=56), turns, 56)) == ["2", "2", "n"]
 
 
 def test_instructions_and_the_question_always_stay() -> None:

@@ -24,6 +24,7 @@ PROMISED = {
     "refrain_upstream_in_flight": set(),
     "refrain_broadcasts": set(),
     "refrain_subscribers": set(),
+    "refrain_turns_waiting": set(),
     "refrain_joins_total": {"phase"},
     "refrain_ttft_seconds": set(),
     "refrain_tokens_total": {"source"},

@@ -25,8 +25,8 @@ def bench(*replies: Any, caller: Caller = ANN, limit: int = 3, **options: Any) -
 async def test_a_reply_without_a_choice_is_the_answer() -> None:
     """With the calls and their results in the prompt, for what may have to follow."""
     _, bound = bench(chosen(("sleep", {"say": "a"})), said("so"))
-    heard = await bound.before(FakeTurn(), prompt().body, NAMES)
-    made = bound.bounded(heard.said(prompt()))
+    said_then = await bound.before(FakeTurn(), prompt().body, NAMES, [])
+    made = bound.bounded(said_then(prompt()))
     assert made.direct is not None
     assert made.body["messages"][-1] == result("call-0", "a")
     assert [one["tool"] for one in account_of(made.preface)["tools"]] == NAMES
@@ -36,8 +36,8 @@ async def test_a_reply_without_a_choice_is_the_answer() -> None:
 async def test_rounds_that_are_over_leave_the_answer_to_be_asked_for() -> None:
     """With all that was found."""
     _, bound = bench(chosen(("sleep", {"say": "a"})), limit=1)
-    heard = await bound.before(FakeTurn(), prompt().body, NAMES)
-    made = heard.said(prompt())
+    said_then = await bound.before(FakeTurn(), prompt().body, NAMES, [])
+    made = said_then(prompt())
     assert (made.direct, made.body["messages"][-1]) == (None, result("call-0", "a"))
 
 
@@ -46,10 +46,10 @@ async def test_a_form_is_asked_for_in_the_usual_way() -> None:
     """The reply had none."""
     _, bound = bench(said("so"))
     body = {**prompt().body, "response_format": {"type": "json_object"}}
-    heard = await bound.before(FakeTurn(), body, NAMES)
+    said_then = await bound.before(FakeTurn(), body, NAMES, [])
     asked = prompt()
     asked.body["response_format"] = body["response_format"]
-    assert heard.said(asked).direct is None
+    assert said_then(asked).direct is None
 
 
 @pytest.mark.parametrize("own", ["tools", "tool_choice", "functions", "function_call"])
@@ -59,9 +59,10 @@ def test_a_client_with_tools_of_its_own_has_no_rounds_here(own: str) -> None:
     @virtual
     async def asked() -> None:
         scene, bound = bench(said("so"))
-        heard = await bound.before(FakeTurn(), {**prompt().body, own: "x"}, NAMES)
-        assert (scene.model.bodies, heard.usages, bound.talks) == ([], [], [])
-        assert heard.said(prompt()).body == prompt().body
+        usages: list[dict[str, Any]] = []
+        said_then = await bound.before(FakeTurn(), {**prompt().body, own: "x"}, NAMES, usages)
+        assert (scene.model.bodies, usages, bound.talks) == ([], [], [])
+        assert said_then(prompt()).body == prompt().body
 
     asked()
 
@@ -71,9 +72,9 @@ async def test_nobody_is_asked_about_tools_that_the_caller_may_not_have() -> Non
     """A list of no tools is one that models refuse."""
     nobody = Caller("scope", "acme")
     scene, bound = bench(said("so"), caller=nobody, user_bound=True, cacheable=False)
-    heard = await bound.before(FakeTurn(), prompt().body, NAMES)
+    said_then = await bound.before(FakeTurn(), prompt().body, NAMES, [])
     assert scene.model.bodies == []
-    assert heard.said(prompt()).direct is None
+    assert said_then(prompt()).direct is None
     reply = await bound.ask(FakeTurn(), prompt().body, NAMES)
     assert reply.text == "so"
     assert "tools" not in scene.model.bodies[0]

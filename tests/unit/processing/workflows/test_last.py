@@ -110,6 +110,88 @@ async def test_the_last_step_of_the_last_workflow_is_the_one_that_counts() -> No
 
 
 @virtual
+async def test_a_second_choice_is_counted_where_it_is_made() -> None:
+    """The record was told before: who runs the gateway would not see that the first model is down."""
+    heard: list[str] = []
+    flows = Flows("name: outer\nsteps: [{name: sub, workflow: w, prompt: q}]", alone("fallback: other"))
+    flows.step._fell_back = heard.append
+    prompt = await flows.run("outer")
+    assert heard == []
+    after(prompt, UpstreamUnavailable())
+    assert heard == ["w"]
+
+
+NESTED = ("name: outer\nsteps: [{name: sub, workflow: w, prompt: q}]", alone("tools: [look-up]"))
+
+
+@virtual
+async def test_a_nested_last_step_that_fails_is_told_all_the_way_up() -> None:
+    """Every failed step is in the record: an outer one that says `streams` would be a lie."""
+    flows = Flows(*NESTED)
+    flows.model.says["x"] = [UpstreamRejected()]
+    with pytest.raises(PrepareFailed, match="'w' stopped at its step 'a'"):
+        await flows.run("outer")
+    assert flows.statuses() == {"sub": "failed"}
+    assert flows.entry("sub").why == flows.inner("sub").steps[0].why == "upstream_rejected"
+
+
+@virtual
+async def test_a_nested_workflow_that_fails_before_its_last_step_is_told_too() -> None:
+    inner = "name: w\nsteps: [{name: a, prompt: x}, {name: b, depends_on: [a], prompt: y}]"
+    flows = Flows(NESTED[0], inner)
+    flows.model.says["x"] = [UpstreamRejected()]
+    with pytest.raises(PrepareFailed, match="sub failed"):
+        await flows.run("outer")
+    assert [step.status for step in flows.inner("sub").steps] == ["failed", "skipped"]
+
+
+@virtual
+async def test_a_nested_last_step_that_is_answered_by_its_tools_is_done_all_the_way_up() -> None:
+    flows = Flows(*NESTED)
+    prompt = await flows.run("outer")
+    assert prompt.direct is not None
+    assert (flows.statuses(), flows.inner("sub").steps[0].status) == ({"sub": "done"}, "done")
+
+
+@virtual
+async def test_a_nested_workflow_without_calls_left_is_told_all_the_way_up() -> None:
+    outer = (
+        "name: outer\nlimits: {calls: 1}\n"
+        "steps: [{name: one, prompt: z}, {name: sub, depends_on: [one], workflow: w, prompt: q}]"
+    )
+    for inner in (NESTED[1], "name: w\nsteps: [{name: a, prompt: x}, {name: b, depends_on: [a], prompt: y}]"):
+        flows = Flows(outer, inner)
+        with pytest.raises(PrepareFailed, match="more than its 1 calls"):
+            await flows.run("outer")
+        assert flows.statuses() == {"one": "done", "sub": "failed"}
+        assert flows.entry("sub").why == "no calls were left"
+
+
+@virtual
+async def test_a_nested_last_step_that_is_called_in_preparation_is_told_as_called() -> None:
+    """Two deep and in the middle: nothing of it streams."""
+    flows = Flows(
+        "name: top\nsteps: [{name: mid, workflow: outer, prompt: q}, "
+        "{name: end, depends_on: [mid], prompt: z}]",
+        NESTED[0],
+        alone(),
+    )
+    await flows.run("top")
+    (sub,) = flows.inner("mid").steps
+    assert (sub.status, sub.inner and sub.inner.steps[0].status) == ("done", "done")
+
+
+@virtual
+async def test_what_a_failed_try_has_used_is_counted() -> None:
+    """It was paid for."""
+    flows = Flows(alone("tools: [look-up]", "fallback: other"))
+    flows.tools.fails = 1
+    prompt = await flows.run("w")
+    told = entry(prompt)
+    assert (told["model"], told["calls"], told["prompt_tokens"]) == ("other", 2, 6)
+
+
+@virtual
 async def test_its_tools_run_before_and_what_the_model_says_then_is_the_answer() -> None:
     """Not asked again for what was just said."""
     flows = Flows(alone("tools: [look-up]"))
@@ -171,6 +253,7 @@ async def test_rounds_that_are_cut_off_are_told_as_such() -> None:
             await flows.run("w")
     assert flows.statuses() == {"a": "skipped"}
     assert flows.entry("a").why == "the run ended before it did"
+    assert flows.shown == flows.ended == ["workflow/a"], "and who waited saw what for"
     flows.assert_over()
 
 
