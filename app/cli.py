@@ -100,14 +100,16 @@ def _check(args: argparse.Namespace) -> int:
 def _show_workflow(args: argparse.Namespace) -> int:
     from app.library import check_library
     from processing.workflows import drawing
+    from processing.workflows.naming import PREFIX
 
     workflows = check_library(load(os.environ)).workflows
-    if args.name not in workflows:
+    name = args.name.removeprefix(PREFIX)
+    if name not in workflows:
         known = ", ".join(workflows) or "none; REFRAIN_WORKFLOWS names their folder"
-        print(f"There is no workflow {args.name!r}. There are: {known}.", file=sys.stderr)
+        print(f"There is no workflow {name!r}. There are: {known}.", file=sys.stderr)
         return USAGE_ERROR
     draw = drawing.mermaid if args.mermaid else drawing.text
-    print(draw(workflows[args.name]))
+    print(draw(workflows[name]))
     return 0
 
 

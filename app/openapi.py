@@ -68,7 +68,7 @@ def _paths() -> dict[str, Any]:
             "post": _operation(
                 "Submit a chat",
                 {**_json("202", "Admitted", Accepted), **_json("200", "Known by its request_id", Accepted)},
-                ["401", "408", "409", "413", "415", "422", "429", "502", "503", "504"],
+                ["401", "404", "408", "409", "413", "415", "422", "429", "502", "503", "504"],
                 body=ChatBody,
             )
         },

@@ -68,7 +68,10 @@ class Preparing:
         def who(prompt: Prompt) -> Caller:
             user = prompt.body.get("user")
             named = isinstance(user, str) and user.strip() != ""
-            return Caller(keys.scope(prompt.tenant), prompt.tenant, user if named else None)
+            scope = keys.scope(prompt.tenant)
+            if not prompt.store:
+                scope += f" {id(prompt.turn)}"  # `no-store` joins nothing, no call of a preparation either
+            return Caller(scope, prompt.tenant, user if named else None)
 
         s, steps, calls = self._settings, list[Step](), self.calls
         rounds = Rounds(self.toolbox, calls, s.tool_rounds)

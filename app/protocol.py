@@ -97,7 +97,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         # Only headers: a trailer comes through the same callback, when the request is already under way.
         if self._in_headers:
-            super().on_header(name, value)
+            # The parser drops white space before a value, not that behind it.
+            super().on_header(name, value.rstrip(b" \t"))
             self._header_bytes += len(name) + len(value)
 
     def on_headers_complete(self) -> None:

@@ -104,7 +104,7 @@ class Answering:
         scope = asyncio.timeout(prompt.within_s)
         try:
             async with scope, self._client.stream(permit, prompt.body) as batches:
-                await self._read(broadcast, batches, prompt.preface)
+                await self._read(broadcast, batches, prompt)
                 # Said before the connection is put away: nobody waits for our housekeeping.
                 broadcast.complete()
         except TimeoutError:
@@ -113,13 +113,15 @@ class Answering:
             raise StreamTimeout() from None
 
     async def _read(
-        self, broadcast: Broadcast[Chunk], batches: AsyncIterator[list[Chunk]], preface: tuple[Chunk, ...]
+        self, broadcast: Broadcast[Chunk], batches: AsyncIterator[list[Chunk]], prompt: Prompt
     ) -> None:
         """The stream into the log. What precedes the first delta (a role, say) waits for it.
 
-        A call that fails before that is made again, and no reader may have seen a part of the first.
+        A call that fails before that is made again, and no reader may have seen a part of the first. An empty
+        answer is one, unless there is something else that may be asked.
         """
         ahead: list[Chunk] | None = []
+        preface = prompt.preface
         async for batch in batches:
             if preface:
                 ahead, preface = beside(preface, batch[0]), ()
@@ -131,6 +133,8 @@ class Answering:
             broadcast.append(batch)
             if broadcast.log.size > self._runaway_bytes:
                 raise UpstreamBadResponse("The model's answer is too large.")
+        if ahead and prompt.otherwise is not None:
+            raise UpstreamBadResponse("The model's answer was empty.")
         if ahead:
             broadcast.append(ahead)
 

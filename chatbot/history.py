@@ -120,7 +120,7 @@ def _answer_tokens(request: dict[str, Any], window: int) -> int:
         value = request.get(name)
         if isinstance(value, int) and not isinstance(value, bool):
             return max(0, value) if value < window else window // 2
-    return ANSWER_TOKENS
+    return min(ANSWER_TOKENS, window // 2)
 
 
 def _tokens(messages: Sequence[Message]) -> int:

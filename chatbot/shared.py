@@ -158,7 +158,8 @@ class SharedChatManager(ChatManager):
         """None: no answer in time, so this process goes on by itself."""
         request = asked.request
         if request.cache.only_if_cached:
-            return await self._lane.lookup(asked.key)
+            # Without a look-up nothing is found, and `_lead` says so.
+            return None if asked.too_old else await self._lane.lookup(asked.key)
         flight = self._flights.find(asked.key)
         if flight is not None and flight.running and not flight.remote:
             # Too long to be joined, and still read: another is made beside it, under a key of its own.

@@ -38,7 +38,8 @@ def _pools(s: Settings) -> Iterator[str]:
             )
     inner = ("prepare_model", "tools", "tools_file", "workflows")
     asking = next((f"REFRAIN_{name.upper()}" for name in inner if getattr(s, name)), None)
-    if asking and s.max_concurrent_llm_calls < s.max_concurrent_leaders:
+    chosen = s.model_fields_set & {"max_concurrent_llm_calls", "max_concurrent_leaders"}
+    if asking and chosen and s.max_concurrent_llm_calls < s.max_concurrent_leaders:
         yield (
             f"{asking} is set and REFRAIN_MAX_CONCURRENT_LLM_CALLS"
             f" ({s.max_concurrent_llm_calls}) is less than REFRAIN_MAX_CONCURRENT_LEADERS"

@@ -40,8 +40,8 @@ def whole(least: int, most: int = 1_000_000) -> BeforeValidator:
     return BeforeValidator(read)
 
 
-def seconds(*, zero: bool) -> BeforeValidator:
-    """A finite time in seconds; whether it may be 0 is the setting's choice."""
+def seconds(*, zero: bool, least: float = 0.0) -> BeforeValidator:
+    """A finite time in seconds; whether it may be 0, and how short it may be, is the setting's choice."""
 
     def read(value: object) -> float:
         text = plain(value)
@@ -50,8 +50,9 @@ def seconds(*, zero: bool) -> BeforeValidator:
         except ValueError:
             number = math.nan
         # NaN fails every comparison, so this one line refuses it and infinity too.
-        if not (0 <= number <= _MOST_SECONDS and (zero or number > 0)):
-            raise ValueError(f"must be a time in seconds, {'0 or more' if zero else 'more than 0'}")
+        if not (least <= number <= _MOST_SECONDS and (zero or number > 0)):
+            bound = f"{least:g} or more" if zero or least else "more than 0"
+            raise ValueError(f"must be a time in seconds, {bound}")
         return number
 
     return BeforeValidator(read)
@@ -115,6 +116,8 @@ Count = Annotated[int, whole(1)]
 Room = Annotated[int, whole(0)]
 Port = Annotated[int, whole(0, 65535)]
 Timer = Annotated[float, seconds(zero=False)]
+#: Renewed three times before it ends: with less, processes would be busy with nothing else.
+Lease = Annotated[float, seconds(zero=False, least=0.1)]
 Span = Annotated[float, seconds(zero=True)]
 Size = Annotated[int, byte_size(1)]
 SizeOrOff = Annotated[int, byte_size(0)]

@@ -16,6 +16,7 @@ from config.api_keys import ApiKeys
 from config.kinds import (
     Count,
     Flag,
+    Lease,
     LongSecret,
     Normalization,
     Policy,
@@ -167,7 +168,7 @@ class Settings(BaseSettings):
     # -- shared state
     durable: Annotated[Flag, About("shared", "1: running answers are written to Redis as they grow")] = False
     lease_s: Annotated[
-        Timer, About("shared", "leases of flights and slots: after it, what a dead worker held is free")
+        Lease, About("shared", "leases of flights and slots: after it, what a dead worker held is free")
     ] = 15.0
     embedded_redis_bytes: Annotated[
         Size, About("instance", "memory of the embedded Redis; its cache is lost on restart")

@@ -49,7 +49,7 @@ def _redis_url(value: object) -> SecretStr:
     scheme = "unix" if given == "unix" else _REDIS_SCHEMES.get(name)
     if scheme is None or plus + topology not in _TOPOLOGIES or not _leads_somewhere(text, plus + topology):
         raise ValueError(
-            "must be a redis://, rediss://, valkey://, unix://, redis+cluster:// or redis+sentinel://…/service"
+            "must be a redis://, rediss://, valkey(s)://, unix://, redis+cluster:// or redis+sentinel://…/service"
             " address"
         )
     return SecretStr(f"{scheme}{plus}{topology}://{rest}")

@@ -67,7 +67,11 @@ class ModelCalls:
         except BaseException:
             await place.leave()
             raise
-        return await place.result()
+        try:
+            return await place.result()
+        except asyncio.CancelledError:
+            place.shun()  # whose time was over must not be sent back to the same call by its next try
+            raise
 
     async def _tried(self, turn: Turn, body: Mapping[str, Any]) -> Reply:
         self._retry.note_call()

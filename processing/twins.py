@@ -175,6 +175,10 @@ class Place(Generic[T]):
         finally:
             await self.leave()
 
+    def shun(self) -> None:
+        """It goes on for those who wait for it; nobody is sent to it any more."""
+        self._forget()
+
     async def leave(self) -> None:
         """Give the place up instead of waiting in it."""
         work = self._work

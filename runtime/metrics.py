@@ -90,7 +90,7 @@ class Metrics:
         )
         self.seconds_saved = Counter(
             "refrain_seconds_saved_total",
-            "Seconds of LLM streams that answers would have taken, had they not been shared.",
+            "Seconds of preparation and of streams that answers would have taken, had they not been shared.",
             registry=reg,
         )
         self.redis_errors = Counter(

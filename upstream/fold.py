@@ -24,7 +24,11 @@ class _Text(list[str]):
 
 
 class _Calls(dict[int, dict[str, Any]]):
-    """Tool calls that are still being put together, by their `index`."""
+    """Tool calls that are still being put together; `at` is the latest one of each `index`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at: dict[int, int] = {}
 
 
 def completion(chunks: Iterable[Chunk]) -> bytes:
@@ -113,12 +117,27 @@ def _joined(name: str, old: Any, new: Any, depth: int) -> Any:
 
 
 def _add_call(calls: _Calls, position: int, piece: Any) -> None:
-    """Merge a piece of a tool call into the call with its `index`; without one, its place says which."""
+    """Merge a piece of a tool call into the call with its `index`; without one, its place says which.
+
+    Some servers give every call the same index, or none, and send each in a chunk of its own.
+    """
     if not isinstance(piece, dict):
         return
     index = piece.get("index")
-    call = calls.setdefault(index if isinstance(index, int) else position, {})
+    index = index if isinstance(index, int) else position
+    if _begins_another(calls.get(calls.at.get(index, -1)), piece):
+        calls.at[index] = len(calls)
+    call = calls.setdefault(calls.at[index], {})
     _merge(call, {name: value for name, value in piece.items() if name != "index"})
+
+
+def _begins_another(call: dict[str, Any] | None, piece: dict[str, Any]) -> bool:
+    """An id that is not that of the call, and a name: a server that makes up ids does not repeat the name."""
+    if call is None:
+        return True
+    function = piece.get("function")
+    named = isinstance(function, dict) and bool(function.get("name"))
+    return named and bool(piece.get("id")) and bool(call.get("id")) and call["id"] != [piece["id"]]
 
 
 def _settled(value: Any) -> Any:

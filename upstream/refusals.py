@@ -84,7 +84,7 @@ def in_band(error: object) -> UpstreamError:
 
 
 def parse_retry_after(value: str | None, now: float | None = None) -> float | None:
-    """Seconds from now, from a number or an HTTP date; None for garbage, the past, or more than a day."""
+    """Seconds from now, from a number or an HTTP date, at most a day; None for garbage or the past."""
     if value is None:
         return None
     value = value.strip()
@@ -95,7 +95,7 @@ def parse_retry_after(value: str | None, now: float | None = None) -> float | No
             seconds = parsedate_to_datetime(value).timestamp() - (time.time() if now is None else now)
         except (ValueError, OverflowError, OSError):
             return None
-    return seconds if 0 <= seconds <= MAX_RETRY_AFTER_S else None
+    return min(seconds, MAX_RETRY_AFTER_S) if seconds >= 0 else None
 
 
 def _rejected(status: int, fields: dict[str, Any]) -> UpstreamRejected:

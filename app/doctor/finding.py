@@ -17,6 +17,7 @@ _LONGEST: Final = 120
 #: Each check by its name, and what it looks at; docs/doctor.md lists the same.
 CHECKS: Final[Mapping[str, str]] = {
     "settings.advice": "settings that contradict each other, and doors left open (as `refrain check`)",
+    "settings.library": "tools and workflows, where there are any (as `refrain check`)",
     "settings.key": "whether `OPENAI_API_KEY` goes where it should, and not in the clear",
     "settings.files": "the limit of open files against the pools and queues",
     "gateway.port": "what listens on `PORT`, and what its `/readyz` says",
@@ -31,7 +32,7 @@ CHECKS: Final[Mapping[str, str]] = {
     "redis.role": "a primary that takes writes",
     "redis.eviction": "a policy that never evicts what has no TTL",
     "redis.memory": "whether its memory has a limit",
-    "redis.persistence": "whether it writes to disk, which nothing here needs",
+    "redis.persistence": "whether it writes to disk, which only conversations need",
     "redis.commands": "whether this user may run every command that the gateway uses",
     "redis.scripts": "whether a script is run, kept, and found by its digest",
     "redis.pubsub": "one message through a channel of the gateway's kind and back",

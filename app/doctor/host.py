@@ -11,7 +11,9 @@ import msgspec
 
 from app.doctor.finding import LOOK_S, Finding, failed, ok, plain, warning
 from app.doctor.reach import NothingThere, Unreached, reach
+from app.library import check_library
 from config.advice import is_loopback, warnings
+from config.loading import SettingsError
 from config.settings import Settings
 from upstream.transport import Transport, TransportError
 
@@ -27,8 +29,22 @@ def settings_findings(settings: Settings) -> Iterator[Finding]:
         yield warning("settings.advice", sentence, "See docs/settings.md.")
     if not advice:
         yield ok("settings.advice", "The settings are understood, and nothing in them contradicts itself.")
+    yield from library(settings)
     yield key(settings)
     yield files(settings, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+
+
+def library(settings: Settings) -> Iterator[Finding]:
+    """What would keep `serve` from starting as surely as a wrong setting."""
+    try:
+        found = check_library(settings)
+    except SettingsError as error:
+        for problem in error.problems:
+            says = f"{problem.rstrip('.')}."
+            yield failed("settings.library", says, "See docs/tools.md and docs/workflows.md.")
+        return
+    if found.tools or found.workflows:
+        yield ok("settings.library", f"Tools: {len(found.tools)}, workflows: {len(found.workflows)}.")
 
 
 def key(settings: Settings) -> Finding:

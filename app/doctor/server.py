@@ -62,10 +62,10 @@ def memory(info: Info, needed: int) -> Finding:
 def persistence(info: Info) -> Finding:
     if info.get("rdb_last_bgsave_status") == "err":
         says = "Its last snapshot failed: a server that saves may refuse every write now (MISCONF)."
-        return warning("redis.persistence", says, 'Set save "": nothing in it is worth a backup.')
+        return warning("redis.persistence", says, 'Set save "", or make it work if conversations shall last.')
     if int(info.get("aof_enabled", 0)):
-        return ok("redis.persistence", "It writes a log to disk; nothing here needs that, it only costs.")
-    return ok("redis.persistence", "It keeps no log on disk; none is needed.")
+        return ok("redis.persistence", "It writes a log to disk: conversations outlive its restart.")
+    return ok("redis.persistence", "It keeps no log on disk: needed only if conversations shall outlive it.")
 
 
 def role(infos: Mapping[str, Info], *, read_only: bool) -> Finding:

@@ -12,7 +12,7 @@ const STATUS = {
   streaming: "streaming",
 };
 const ROLE = {
-  leader: "the model was called for this",
+  leader: "the model is called for this",
   follower: "joined an answer under way",
   cached: "from the cache",
 };

@@ -96,6 +96,6 @@ function stepCost({ status, inner, model, fallback, calls, prompt_tokens: read, 
   if (status === "streams") return ["this answer"];
   if (inner || !calls) return [];
   const by = fallback && `by ${model}`;
-  const tokens = read + said > 0 && `${count(read)} tokens read, ${count(said)} said`;
+  const tokens = read + said > 0 && `${many(read, "token")} read, ${count(said)} said`;
   return [duration(1000 * seconds), by, calls > 1 && many(calls, "call"), tokens, waited(wait)];
 }

@@ -132,7 +132,7 @@ class Run:
         if needs and not any(need.status == "done" for need in needs):
             record.status = "skipped"
             record.idle = all(need.idle for need in needs)
-            record.why = "nothing that it needs is there"
+            record.why = "nothing to do" if record.idle else "nothing that it needs is there"
         elif isinstance(inputs := self._inputs(node), Idle):
             record.status, record.idle, record.why = "skipped", True, inputs.why
         return record.over

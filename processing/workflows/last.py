@@ -32,7 +32,8 @@ class LastStep:
 
     def prompt(self) -> Prompt:
         """With its time and what follows; an answer by a second choice is not stored."""
-        bare = replace(self.bare, within_s=self.step.timeout_s, otherwise=self._after)
+        more = self.attempt <= self.step.retries or (self.step.fallback and not self.record.fallback)
+        bare = replace(self.bare, within_s=self.step.timeout_s, otherwise=self._after if more else None)
         return self.told(bare)
 
     def _after(self, error: UpstreamError) -> tuple[Prompt, float] | None:

@@ -167,3 +167,14 @@ async def test_a_port_that_is_taken_by_a_silent_one_is_told(monkeypatch: pytest.
     monkeypatch.setattr(host, "LOOK_S", 0.05)
     with closing(listen("127.0.0.1", 0)) as silent:
         told(await host.gateway("127.0.0.1", silent.getsockname()[1]), FAILED, "did not answer")
+
+
+def test_tools_and_workflows_are_looked_at(tmp_path: Path) -> None:
+    """A gateway does not start with wrong ones, so a doctor that is content would be wrong itself."""
+    assert list(host.library(Settings())) == []
+    (tmp_path / "one.yaml").write_text("name: one\nsteps: [{name: a, prompt: x}]")
+    [good] = host.library(Settings(workflows=tmp_path, workflow_model="m"))
+    assert (good.level, good.says) == (OK, "Tools: 0, workflows: 1.")
+    [bad] = host.library(Settings(workflows=tmp_path))
+    assert bad.level == FAILED
+    assert "one.yaml:2: step 'a' has no model" in bad.says

@@ -86,8 +86,8 @@ def test_the_memory(info: dict[str, Any], level: Level, words: str) -> None:
 @pytest.mark.parametrize(
     ("info", "level", "words"),
     [
-        ({"aof_enabled": 0, "rdb_last_bgsave_status": "ok"}, OK, "none is needed"),
-        ({"aof_enabled": 1}, OK, "only costs"),
+        ({"aof_enabled": 0, "rdb_last_bgsave_status": "ok"}, OK, "needed only if"),
+        ({"aof_enabled": 1}, OK, "outlive its restart"),
         ({"rdb_last_bgsave_status": "err"}, WARNING, "MISCONF"),
     ],
 )

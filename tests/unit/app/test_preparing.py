@@ -13,10 +13,13 @@ from app.preparation_watch import PreparationWatch
 from app.preparing import Preparing
 from cache.keys import SharingKeys
 from config.loading import load
+from processing.preparer import Prompt
 from runtime.errors import InvalidRequest, NotFound
 from runtime.metrics import Metrics
 from runtime.supervisor import Supervisor
 from tests.fakes.model import FakeModel
+from tests.fakes.turn import FakeTurn
+from tests.fakes.turns import settle
 from tests.virtual_time import virtual
 from upstream.client import ModelClient
 from upstream.retry import RetryPolicy
@@ -35,10 +38,10 @@ def flows(tmp_path: Path) -> dict[str, str]:
     return {"REFRAIN_WORKFLOWS": str(tmp_path), "REFRAIN_WORKFLOW_MODEL": "m"}
 
 
-def preparing(environ: dict[str, str]) -> Preparing:
-    model, retry = cast(ModelClient, FakeModel()), RetryPolicy(asyncio.get_running_loop().time)
+def preparing(environ: dict[str, str], model: FakeModel | None = None, permits: int = 1) -> Preparing:
+    client, retry = cast(ModelClient, model or FakeModel()), RetryPolicy(asyncio.get_running_loop().time)
     watch = PreparationWatch(Metrics().preparation)
-    return Preparing(load(environ), model, Stage("llm_calls", 1), retry, Supervisor(), watch)
+    return Preparing(load(environ), client, Stage("llm_calls", permits), retry, Supervisor(), watch)
 
 
 def applies(environ: dict[str, str], **body: Any) -> bool:
@@ -120,3 +123,25 @@ def test_what_prepares_an_answer_is_in_its_key(flows: dict[str, str]) -> None:
         assert preparing(flows).versions != before
 
     fingerprints()
+
+
+def test_who_joins_nothing_shares_no_call_of_its_preparation() -> None:
+    """`no-store` promises that all that is made for a request is made for it alone."""
+
+    @virtual
+    async def asked() -> None:
+        model = FakeModel()
+        model.by_hand.add("plan:q")
+        made = preparing({"REFRAIN_PREPARE_MODEL": "planner"}, model, permits=4)
+        preparer = made.preparer(SharingKeys(share_globally=False, normalize_loosely=False, fingerprint=()))
+        prompts = [Prompt(PLAIN, FakeTurn(), store=store) for store in (True, True, False, False)]
+        async with asyncio.TaskGroup() as group:
+            for prompt in prompts:
+                group.create_task(preparer.prepare(prompt, lambda step: None))
+            await settle()
+            assert len(model.calls) == 3
+            for call in model.calls:
+                call.say("a plan")
+                call.complete()
+
+    asked()

@@ -222,7 +222,7 @@ async def test_the_time_of_a_try_begins_with_its_call() -> None:
 
 @virtual
 async def test_an_answer_that_is_over_is_not_asked_for_again_while_its_connection_is_put_away() -> None:
-    """Not even an empty one."""
+    """Its time may be over then: the answer is not."""
     parts = played_by(Lingering())
     parts.model.by_hand.add("first")
     answer = parts.queued("first")
@@ -230,7 +230,9 @@ async def test_an_answer_that_is_over_is_not_asked_for_again_while_its_connectio
     bounded(answer, 7)
     async with asyncio.TaskGroup() as group:
         group.create_task(answer.run())
-        (await parts.model.call("first")).complete()
+        call = await parts.model.call("first")
+        call.say("so")
+        call.complete()
     assert (answer.broadcast.phase, heard, len(parts.model.calls)) == (Phase.SEALED, [], 1)
 
 
@@ -254,3 +256,19 @@ async def test_an_ended_answer_does_not_point_at_its_failed_tries() -> None:
     parts.model.errors["first"] = [UpstreamUnavailable()]
     answer = await run_with(parts)
     assert (answer.broadcast.phase, answer.broadcast.setback) == (Phase.SEALED, None)
+
+
+@virtual
+async def test_an_empty_answer_is_a_failure_while_there_is_something_else_to_ask() -> None:
+    """And else it is what the model has said."""
+    for provides, text in ((second_choice, "2: answer to second"), (lambda answer: None, "")):
+        parts = Answers()
+        parts.model.by_hand.add("first")
+        answer = parts.queued("first")
+        provides(answer)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(answer.run())
+            call = await parts.model.call("first")
+            call.open_with_role()
+            call.complete()
+        assert (answer.broadcast.phase, answer.text) == (Phase.SEALED, text)

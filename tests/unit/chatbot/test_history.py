@@ -55,13 +55,13 @@ def test_a_request_is_never_changed() -> None:
 def test_the_latest_turns_that_fit_are_kept_whole(window: int, kept: str) -> None:
     """Half of one would be a lie about what was said. 5 tokens are the question's, 1024 the answer's."""
     turns = [turn(number) for number in (1, 2, 3)]
-    body = with_history(asked([user("n")]), turns, window)
+    body = with_history(asked([user("n")], max_tokens=1024), turns, window)
     assert "".join(said(body)) == kept + "n"
 
 
 def test_a_turn_that_is_too_long_hides_what_was_before_it() -> None:
     """History has no holes: who reads a later answer may ask what it refers to."""
-    body = with_history(asked([user("n")]), [turn(1), turn(2, 4000), turn(3)], 1100)
+    body = with_history(asked([user("n")], max_tokens=1024), [turn(1), turn(2, 4000), turn(3)], 1100)
     assert said(body) == ["3", "3", "n"]
 
 
@@ -87,6 +87,7 @@ def test_an_answer_of_the_whole_window_leaves_half_of_it() -> None:
             "n",
         ]
     assert said(with_history(asked([user("n")], max_tokens=56), turns, 56)) == ["2", "2", "n"]
+    assert said(with_history(asked([user("n")]), turns, 56)) == ["2", "2", "n"], "nor does the default"
 
 
 def test_instructions_and_the_question_always_stay() -> None:
@@ -98,16 +99,20 @@ def test_instructions_and_the_question_always_stay() -> None:
 def test_bytes_are_counted_not_characters() -> None:
     """In other scripts a character is a token and more: counted as a quarter, the window would overflow."""
     turns = [Turn("chat_1", [user("語" * 100)], "", 1.0)]
-    assert said(with_history(asked([user("n")]), turns, 1024 + 6 + 4 + 75 + 4 - 2)) == ["n"]
-    assert said(with_history(asked([user("n")]), turns, 1024 + 6 + 4 + 75 + 4)) == ["語", "", "n"]
+    assert said(with_history(asked([user("n")], max_tokens=1024), turns, 1024 + 6 + 4 + 75 + 4 - 2)) == ["n"]
+    assert said(with_history(asked([user("n")], max_tokens=1024), turns, 1024 + 6 + 4 + 75 + 4)) == [
+        "語",
+        "",
+        "n",
+    ]
 
 
 def test_a_message_of_parts_is_counted_too() -> None:
     """A picture in the history would otherwise cost nothing."""
     parts = {"role": "user", "content": [{"type": "text", "text": "x" * 400}]}
     turns = [Turn("chat_1", [parts], "a", 1.0)]
-    assert len(with_history(asked([user("n")]), turns, 1024 + 100)["messages"]) == 1
-    assert len(with_history(asked([user("n")]), turns, 1024 + 140)["messages"]) == 3
+    assert len(with_history(asked([user("n")], max_tokens=1024), turns, 1024 + 100)["messages"]) == 1
+    assert len(with_history(asked([user("n")], max_tokens=1024), turns, 1024 + 140)["messages"]) == 3
 
 
 def test_what_stays_of_a_turn_is_its_new_messages_and_the_whole_answer() -> None:

@@ -21,8 +21,14 @@ def test_the_defaults_contradict_nothing() -> None:
             {"REFRAIN_MAX_PENDING": "100", "REFRAIN_MAX_CONCURRENT_LEADERS": "101"},
             "REFRAIN_MAX_CONCURRENT_LEADERS (101) is more than",
         ),
-        ({"REFRAIN_PREPARE_MODEL": "planner"}, "wait for each other's calls of the model"),
-        ({"REFRAIN_WORKFLOWS": "flows"}, "REFRAIN_WORKFLOWS is set and REFRAIN_MAX_CONCURRENT_LLM_CALLS"),
+        (
+            {"REFRAIN_PREPARE_MODEL": "planner", "REFRAIN_MAX_CONCURRENT_LEADERS": "17"},
+            "wait for each other's calls of the model",
+        ),
+        (
+            {"REFRAIN_WORKFLOWS": "flows", "REFRAIN_MAX_CONCURRENT_LLM_CALLS": "31"},
+            "REFRAIN_WORKFLOWS is set and REFRAIN_MAX_CONCURRENT_LLM_CALLS",
+        ),
         ({"REFRAIN_MAX_CONCURRENT_TOOLS": "8"}, "REFRAIN_MAX_CONCURRENT_TOOLS is set and has no effect"),
         ({"REFRAIN_TOOL_ROUNDS": "4"}, "has no effect without REFRAIN_TOOLS or REFRAIN_TOOLS_FILE"),
         ({"REFRAIN_WORKFLOW_MODEL": "m"}, "REFRAIN_WORKFLOW_MODEL is set and has no effect without"),
@@ -45,6 +51,7 @@ def test_each_contradiction_is_one_sentence(environ: dict[str, str], words: str)
     [
         {"REFRAIN_LOCAL_CACHE_BYTES": "0"},
         {"REFRAIN_EMBEDDED_REDIS_BYTES": "1MiB", "REDIS_URL": "redis://h"},
+        {"REFRAIN_PREPARE_MODEL": "planner"},
         {"REFRAIN_PREPARE_MODEL": "planner", "REFRAIN_MAX_CONCURRENT_LLM_CALLS": "32"},
         {
             "REFRAIN_TOOLS": "mine:TOOLS",

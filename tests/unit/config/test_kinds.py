@@ -68,6 +68,12 @@ def test_timers_are_finite_and_positive(text: str) -> None:
     assert is_refused("queue_timeout_s", text)
 
 
+def test_a_lease_has_a_least_length() -> None:
+    """It is renewed three times before it ends: processes would do nothing else."""
+    assert value("lease_s", "0.1") == 0.1
+    assert is_refused("lease_s", "0.09")
+
+
 @pytest.mark.parametrize("name", ["cache_ttl_s", "abandon_grace_s", "drain_timeout_s"])
 def test_some_spans_may_be_nothing(name: str) -> None:
     """No cache, no grace and no drain are choices."""

@@ -23,11 +23,11 @@ PATIENCE_S = 60.0
 class Calls:
     """Calls on a played model, with a budget of one retry per call noted and no jitter."""
 
-    def __init__(self) -> None:
+    def __init__(self, permits: int = 1) -> None:
         self.model = FakeModel()
         clock = asyncio.get_running_loop().time
         self.retry = RetryPolicy(clock, uniform=lambda low, high: low, ratio=1.0, floor=0)
-        stage = Stage("llm_calls", 1)
+        stage = Stage("llm_calls", permits)
         model, spawn = cast(ModelClient, self.model), Supervisor().spawn
         self.calls = ModelCalls(model, stage, self.retry, spawn, patience_s=PATIENCE_S)
 
@@ -95,3 +95,25 @@ async def test_a_call_that_its_turn_refuses_is_not_made() -> None:
     await asyncio.sleep(60)
     assert calls.model.calls == []
     assert await calls.ask() == "1: answer to plan:q"
+
+
+@virtual
+async def test_whose_time_was_over_is_not_sent_back_to_the_same_call() -> None:
+    """Two that share a call which hangs would keep it alive for each other, try after try."""
+    calls = Calls(permits=2)
+    calls.model.by_hand.add("plan:q")
+    async with asyncio.TaskGroup() as group:
+        staying = group.create_task(calls.ask())
+        first = await calls.model.call("plan:q")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await calls.ask()
+        assert len(calls.model.calls) == 1, "they shared it"
+        again = group.create_task(calls.ask())
+        second = await calls.model.call("plan:q", 2)
+        second.say("new")
+        second.complete()
+        assert await again == "new"
+        first.say("old")
+        first.complete()
+        assert await staying == "old", "who stays keeps what it waits for"

@@ -110,6 +110,30 @@ def test_tool_calls_without_an_index_keep_their_place() -> None:
     assert message_of({"tool_calls": calls})["tool_calls"] == calls
 
 
+@pytest.mark.parametrize("index", [{"index": 0}, {}], ids=["all are number 0", "none has a number"])
+def test_calls_that_come_one_by_one_stay_apart(index: dict[str, int]) -> None:
+    """Some servers send each call whole, in a chunk of its own; glued together they are no call any more."""
+    calls: list[dict[str, Any]] = [
+        {"id": id, "type": "function", "function": {"name": "f", "arguments": f'{{"of": "{id}"}}'}}
+        for id in ("a", "b", "c")
+    ]
+    pieces = [{"tool_calls": [{**index, **call}]} for call in calls]
+    assert message_of(*pieces)["tool_calls"] == calls
+
+
+def test_a_piece_that_goes_on_belongs_to_the_latest_call_of_its_index() -> None:
+    """And an id or a name that is only said again begins nothing."""
+    begin = {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{"}}
+    message = message_of(
+        {"tool_calls": [begin]},
+        {"tool_calls": [{"index": 0, "id": "b", "function": {"name": "f", "arguments": "["}}]},
+        {"tool_calls": [{"index": 0, "id": "b", "function": {"name": "f", "arguments": "1"}}]},
+        {"tool_calls": [{"index": 0, "id": "made-up", "function": {"arguments": ","}}]},
+        {"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": "2]"}}]},
+    )
+    assert [call["function"]["arguments"] for call in message["tool_calls"]] == ["{", "[1,2]"]
+
+
 def test_names_that_are_repeated_are_not_doubled() -> None:
     """Role and name come with every chunk of some upstreams."""
     message = message_of(
