@@ -12,7 +12,7 @@ const STATUS = {
   streaming: "streaming",
 };
 const ROLE = {
-  leader: "the model is called for this",
+  leader: "a new answer",
   follower: "joined an answer under way",
   cached: "from the cache",
 };

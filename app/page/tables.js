@@ -61,7 +61,7 @@ const LEDGER = [
   ["joins", "joined a running answer", (t) => `${count(t.joins)} (${percent(t.joins, t.requests)})`],
   ["upstream_calls", "calls of the model", (t) => count(t.upstream_calls)],
   ["tokens_saved", "tokens not generated again", (t) => `${count(t.tokens_saved)} of ${count(t.tokens)}`],
-  ["seconds_saved", "of preparing and streaming saved", (t) => duration(1000 * t.seconds_saved)],
+  ["seconds_saved", "of work not repeated", (t) => duration(1000 * t.seconds_saved)],
 ];
 
 export function showLedger(element, totals) {

@@ -32,7 +32,7 @@ async def test_three_tabs_with_one_question_join_one_broadcast(
             await visit.page.bring_to_front()
             await visit.open(gateway.url)
             await visit.ask(question)
-            await visit.shows("article .chip", "the model is called" if number == 0 else "joined an answer")
+            await visit.shows("article .chip", "a new answer" if number == 0 else "joined an answer")
         await held(simulator, "tabs")
         await tabs[2].shows("article .shared", "3 read it now")
         await tabs[2].shows("#broadcasts tr.mine", "yours")
@@ -58,7 +58,7 @@ async def test_stop_and_regenerate(browser: Browser, simulate: Simulate, start: 
         await visit.shows("article .status", "stopped")
         await eventually(lambda: simulator.stats()["aborted"] == 1)
         for times, (act, how) in enumerate(
-            [("ask", "the model is called"), ("ask", "from the cache"), ("again", "the model is called")], 2
+            [("ask", "a new answer"), ("ask", "from the cache"), ("again", "a new answer")], 2
         ):
             if act == "ask":
                 await visit.ask("again")
