@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from config.loading import SettingsError
 from config.settings import Settings
 from processing.files.problems import BadFile
+from processing.files.timers import Outer
 from processing.tools import Tool
 from processing.tools.module import tools_of
 from processing.workflows.naming import PREFIX
@@ -44,13 +45,15 @@ def read_library(settings: Settings, http: HttpCalls) -> Library:
     The headers of endpoints come from this process's environment.
     """
     problems: list[str] = []
-    tools = [*_module_tools(settings, problems), *_file_tools(settings, http, os.environ, problems)]
+    functions = _module_tools(settings, problems)
+    tools = [*functions, *_file_tools(settings, http, os.environ, problems)]
     names = [tool.name for tool in tools]
+    known = None if problems else names
     problems += [f"There are two tools with the name {name!r}." for name in _repeated(names)]
-    workflows = {} if problems else _workflows(settings, names, problems)
+    problems += _too_slow(functions, _preparing(settings))
     problems += _no_models(settings)
-    problems += _too_slow(settings, tools, workflows)
-    problems += _twice(tools, workflows)
+    stateful = {tool.name for tool in tools if tool.options.stateful}
+    workflows = _workflows(settings, known, stateful, problems)
     if problems:
         raise SettingsError(problems)
     return Library(tools, workflows)
@@ -83,7 +86,7 @@ def _file_tools(
     from processing.tools.loading import load
 
     try:
-        return load(path.name, path.read_text(), environ, http)
+        return load(path.name, path.read_text(), environ, http, _preparing(settings))
     except BadFile as bad:
         problems += [f"REFRAIN_TOOLS_FILE: {problem}" for problem in bad.problems]
     except (OSError, UnicodeDecodeError) as error:
@@ -91,17 +94,26 @@ def _file_tools(
     return []
 
 
-def _workflows(settings: Settings, tools: list[str], problems: list[str]) -> dict[str, Workflow]:
-    if settings.workflows is None:
+def _workflows(
+    settings: Settings, tools: list[str] | None, stateful: set[str], problems: list[str]
+) -> dict[str, Workflow]:
+    folder = settings.workflows
+    if folder is None:
         return {}
+    from processing.workflows.around import Around
     from processing.workflows.loading import read_folder
 
+    streaming = Outer("REFRAIN_STREAM_TIMEOUT_S", settings.stream_timeout_s)
+    around = Around(_preparing(settings), streaming, stateful)
     try:
-        return read_folder(settings.workflows, model=settings.workflow_model, tools=tools)
+        found = read_folder(folder, model=settings.workflow_model, tools=tools, around=around)
+        if not found:
+            problems.append(f"REFRAIN_WORKFLOWS: there is no .yaml or .yml file in {folder}.")
+        return found
     except BadFile as bad:
         problems += [f"REFRAIN_WORKFLOWS: {problem}" for problem in bad.problems]
     except OSError as error:
-        problems.append(f"REFRAIN_WORKFLOWS cannot be read ({settings.workflows}): {_why(error)}.")
+        problems.append(f"REFRAIN_WORKFLOWS cannot be read ({folder}): {_why(error)}.")
     return {}
 
 
@@ -112,50 +124,15 @@ def _no_models(settings: Settings) -> Iterator[str]:
             yield f"REFRAIN_{name.upper()} must be a model, and {getattr(settings, name)!r} is a workflow."
 
 
-def _too_slow(settings: Settings, tools: list[Tool], workflows: Mapping[str, Workflow]) -> Iterator[str]:
-    """An outer timer that ends first hides the inner one: every failure would carry the wrong name."""
-    preparing = ("REFRAIN_PREPARE_TIMEOUT_S", settings.prepare_timeout_s)
-    streaming = ("REFRAIN_STREAM_TIMEOUT_S", settings.stream_timeout_s)
-    timers = [
-        (f"The tool {tool.name!r}", tool.options.timeout_s, preparing)
-        for tool in tools
-        if not tool.options.direct_stream
-    ]
-    whole = _called_whole(workflows)
-    for workflow in workflows.values():
-        graph = workflow.graph
-        called = graph.nodes if workflow.name in whole else graph.called()
-        what = f"The workflow {workflow.name!r}, step "
-        timers += [(f"{what}{node.name!r}", node.step.timeout_s or 0.0, preparing) for node in called]
-        if graph.last is not None:
-            timers.append((f"{what}{graph.last.name!r}", graph.last.step.timeout_s or 0.0, streaming))
-    for what, inner, (name, outer) in timers:
-        if inner >= outer:
-            yield f"{what}: timeout_s ({inner:g}) must be less than {name} ({outer:g})."
+def _preparing(settings: Settings) -> Outer:
+    return Outer("REFRAIN_PREPARE_TIMEOUT_S", settings.prepare_timeout_s)
 
 
-def _called_whole(workflows: Mapping[str, Workflow]) -> set[str]:
-    """Those that are nested before some last step: their own last step, too, is called in preparation."""
-    found: set[str] = set()
-    todo = [node.step.workflow for each in workflows.values() for node in each.graph.called()]
-    while todo:
-        name = todo.pop()
-        if name is not None and name not in found:
-            found.add(name)
-            todo += workflows[name].nested
-    return found
-
-
-def _twice(tools: list[Tool], workflows: Mapping[str, Workflow]) -> Iterator[str]:
-    """A further try of a step would have the effect of its tools again."""
-    stateful = {tool.name for tool in tools if tool.options.stateful}
-    for workflow in workflows.values():
-        for node in workflow.graph.nodes:
-            if (node.step.retries or node.step.fallback) and (found := stateful & set(node.step.tools)):
-                yield (
-                    f"The workflow {workflow.name!r}, step {node.name!r}: with the stateful"
-                    f" {', '.join(sorted(found))} it is not run twice: no retries, no fallback."
-                )
+def _too_slow(functions: list[Tool], prepare: Outer) -> Iterator[str]:
+    """Of what stands in no file: there is no line to say."""
+    for tool in functions:
+        if not tool.options.direct_stream and (what := prepare.hides(tool.options.timeout_s)):
+            yield f"The tool {tool.name!r}: {what}."
 
 
 def _repeated(names: list[str]) -> list[str]:

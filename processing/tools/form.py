@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, StringConstraints
 
+from processing.files.timers import UNBOUNDED, Outer
 from processing.tools.json_schema import faults
 from processing.tools.options import Options
 
@@ -71,8 +72,10 @@ def parameters(endpoint: Endpoint) -> Parameters:
     return Parameters(schema, {name: _place(endpoint, name, each) for name, each in properties.items()})
 
 
-def entry_faults(endpoint: Endpoint) -> Iterator[Fault]:
-    """What no single field shows."""
+def entry_faults(endpoint: Endpoint, prepare: Outer = UNBOUNDED) -> Iterator[Fault]:
+    """What no single field shows. Only a tool that gives the answer itself may run longer than `prepare`."""
+    if not endpoint.direct_stream and (what := prepare.hides(endpoint.timeout_s)):
+        yield ("timeout_s",), what
     yield from _url_faults(endpoint.url)
     yield from ((("headers", name), f"{name} is not yours to set") for name in _framing(endpoint.headers))
     if endpoint.method != "GET" and "stateful" not in endpoint.model_fields_set:

@@ -29,6 +29,11 @@ class Part:
     def name(self) -> Any:
         return self.raw.get("name")
 
+    @property
+    def needs(self) -> list[str]:
+        needs = self.raw.get("depends_on")
+        return [need for need in needs if isinstance(need, str)] if isinstance(needs, list) else []
+
 
 def parts(source: Source) -> list[Part]:
     """Everything in the file that is meant to be a step."""
@@ -74,9 +79,9 @@ def _needs(source: Source, found: list[Part]) -> Iterator[Problem]:
     needs: dict[str, list[str]] = {}
     for part in found:
         if isinstance(part.name, str):
-            needs.setdefault(part.name, []).extend(_needed(part))
+            needs.setdefault(part.name, []).extend(part.needs)
     for part in found:
-        for number, need in enumerate(_needed(part)):
+        for number, need in enumerate(part.needs):
             if need not in needs:
                 line = source.line((*part.path, "depends_on", number))
                 yield source.problem(line, f"step {part.name!r} needs {need!r}, which there is not")
@@ -117,7 +122,7 @@ def _mentioned(source: Source, part: Part) -> Iterator[tuple[str, int]]:
 
 
 def graph_problems(
-    source: Source, graph: Graph, model: str | None, tools: Collection[str]
+    source: Source, graph: Graph, model: str | None, tools: Collection[str] | None
 ) -> Iterator[Problem]:
     """Of a file whose shape is right: who reads whom, which models and tools, what the last step says."""
     where = {part.name: part for part in parts(source)}
@@ -132,12 +137,17 @@ def graph_problems(
                 what = f"template: {mentioned!r} is not over when {node.alias!r} starts: it must need it"
                 yield source.problem(line, what)
         yield from _models(source, part, step, model)
-        for number, tool in enumerate(step.tools):
-            if tool not in tools:
-                line = source.line((*part.path, "tools", number))
-                yield source.problem(line, f"step {node.alias!r} uses the tool {tool!r}, which there is not")
+        if tools is not None:
+            yield from _tools(source, part, step, tools)
     if graph.last is not None:
         yield from _last_problems(source, where[graph.last.alias])
+
+
+def _tools(source: Source, part: Part, step: Step, tools: Collection[str]) -> Iterator[Problem]:
+    for number, tool in enumerate(step.tools):
+        if tool not in tools:
+            line = source.line((*part.path, "tools", number))
+            yield source.problem(line, f"step {part.name!r} uses the tool {tool!r}, which there is not")
 
 
 def _models(source: Source, part: Part, step: Step, model: str | None) -> Iterator[Problem]:
@@ -197,11 +207,6 @@ def _line_of_child(source: Source, child: str) -> int:
         if part.raw.get("workflow") == child:
             return source.line((*part.path, "workflow"))
     return 1
-
-
-def _needed(part: Part) -> list[str]:
-    needs = part.raw.get("depends_on")
-    return [need for need in needs if isinstance(need, str)] if isinstance(needs, list) else []
 
 
 def _at(source: Source, part: Part, field: str, what: str) -> Problem:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from processing.files.problems import BadFile, Problem
 from processing.files.source import Source
+from processing.workflows.around import Around, around_problems, prepared_problems
 from processing.workflows.checks import graph_problems, nesting_problems, raw_problems
 from processing.workflows.form import FILES
 from processing.workflows.graph import Workflow
@@ -23,22 +25,35 @@ _WORDS: Final = {
     "extra_forbidden": "unknown field {field!r}",
     "missing": "{field!r} is missing",
     "literal_error": "{field!r} cannot be {given!r}",
+    "tuple_type": "{field!r} must be a list, as [a, b]",
+    "too_short": "{field!r} needs at least {min_length}",
+    "too_long": "{field!r} has at most {max_length}",
+    "model_type": "{within!r}: a mapping is wanted here",
 }
+_NAME: Final = "a name is a-z, 0-9 and hyphens, 1 to 64 of them"
+_TOOL_NAME: Final = "a tool's name is a-z, A-Z, 0-9, _ and hyphens, 1 to 64 of them"
+_ALONE: Final = Around()
 
 
 def read_folder(
-    folder: Path, *, model: str | None = None, tools: Collection[str] = ()
+    folder: Path, *, model: str | None = None, tools: Collection[str] | None = (), around: Around = _ALONE
 ) -> dict[str, Workflow]:
     """Every workflow in it, by name. `model` is for steps that name none, as their file.
 
+    `tools` are the names of all that there are; None: that is not known, so that none is missed.
     Raises BadFile with every problem of every file, OSError if the folder cannot be read.
     """
     files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file())
-    return read({path.name: path.read_bytes() for path in files}, model=model, tools=tools)
+    contents = {path.name: path.read_bytes() for path in files}
+    return read(contents, model=model, tools=tools, around=around)
 
 
 def read(
-    files: Mapping[str, bytes], *, model: str | None = None, tools: Collection[str] = ()
+    files: Mapping[str, bytes],
+    *,
+    model: str | None = None,
+    tools: Collection[str] | None = (),
+    around: Around = _ALONE,
 ) -> dict[str, Workflow]:
     """The same of files that have been read. Raises BadFile."""
     problems: list[Problem] = []
@@ -50,7 +65,7 @@ def read(
         except BadFile as bad:
             problems += bad.problems
             continue
-        found, workflow = _read_one(source, content, model, tools)
+        found, workflow = _read_one(source, content, model, tools, around)
         problems += found
         name = source.value.get("name")
         if isinstance(name, str):
@@ -62,6 +77,7 @@ def read(
         if workflow is not None:
             workflows[workflow.name] = workflow
     problems += nesting_problems(workflows, sources)
+    problems += prepared_problems(workflows, sources, around.prepare)
     if problems:
         raise BadFile(problems)
     return {
@@ -77,22 +93,24 @@ def _text(file: str, content: bytes) -> str:
 
 
 def _read_one(
-    source: Source, content: bytes, model: str | None, tools: Collection[str]
+    source: Source, content: bytes, model: str | None, tools: Collection[str] | None, around: Around
 ) -> tuple[list[Problem], Workflow | None]:
     problems = list(raw_problems(source))
+    fitting = around_problems(source, around)
     try:
         file = _shape(source)
     except ValidationError as error:
-        return [*problems, *_shape_problems(source, error)], None
+        return [*problems, *fitting, *_shape_problems(source, error)], None
     except BadFile as bad:
         return [*problems, *bad.problems], None
     if problems:
-        return problems, None
+        return [*problems, *fitting], None
     graph = expand(file)
     model = file.model or model
     version = blake2b(content, digest_size=16).hexdigest()
     workflow = Workflow(file.name, file.description, file.pattern, model, file.limits, graph, version)
-    return [*_own_model(source, file.model), *graph_problems(source, graph, model, tools)], workflow
+    problems += [*_own_model(source, file.model), *graph_problems(source, graph, model, tools), *fitting]
+    return problems, workflow
 
 
 def _own_model(source: Source, model: str | None) -> Iterator[Problem]:
@@ -117,15 +135,17 @@ def _shape_problems(source: Source, error: ValidationError) -> Iterator[Problem]
             continue  # counted without those that have problems of their own
         context = each.get("ctx", {})
         line = source.text_line(path, context["line"]) if "line" in context else source.line(path)
-        yield source.problem(line, _said(source, each["type"], path, each["msg"], each["input"]))
+        yield source.problem(line, _step(source, path) + _said(each, path, context))
 
 
-def _said(source: Source, kind: str, path: tuple[int | str, ...], message: str, given: Any) -> str:
+def _said(error: ErrorDetails, path: tuple[int | str, ...], context: Mapping[str, Any]) -> str:
+    kind, message = error["type"], error["msg"]
     field = next((part for part in reversed(path) if isinstance(part, str)), "")
-    where = _step(source, path)
     if kind in _WORDS:
-        return where + _WORDS[kind].format(field=path[-1], given=given)
-    return f"{where}{field}: {message}" if field and kind != "template" else where + message
+        return _WORDS[kind].format(field=path[-1], within=field, given=error["input"], **context)
+    if kind == "string_pattern_mismatch":
+        message = _TOOL_NAME if field == "tools" else _NAME
+    return f"{field}: {message}" if field and kind != "template" else message
 
 
 def _step(source: Source, path: tuple[int | str, ...]) -> str:

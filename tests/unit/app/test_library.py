@@ -85,6 +85,12 @@ def test_what_cannot_be_read_is_said_without_a_trace(folder: Path) -> None:
     ]
 
 
+def test_a_folder_without_workflows_is_a_mistake(folder: Path) -> None:
+    """It was given for a reason: served without, every `workflow:NAME` would be unknown."""
+    (found,) = problems(folder, REFRAIN_WORKFLOWS=str(folder / "flows"))
+    assert found == "REFRAIN_WORKFLOWS: there is no .yaml or .yml file in FOLDER/flows."
+
+
 def test_two_tools_of_one_name_are_refused(folder: Path) -> None:
     """The model could not tell them apart, and one of them would never run."""
     (folder / "tools.yaml").write_text(ENDPOINTS.format(timeout=5).replace("weather\n", "clock\n", 1))
@@ -103,8 +109,53 @@ def test_an_inner_timer_that_the_outer_one_hides_is_refused(folder: Path) -> Non
     }
     check_library(load(environ | {"REFRAIN_PREPARE_TIMEOUT_S": "9.5"}))
     assert problems(folder, **environ, REFRAIN_PREPARE_TIMEOUT_S="7") == [
-        "The tool 'weather': timeout_s (7) must be less than REFRAIN_PREPARE_TIMEOUT_S (7).",
-        "The workflow 'f', step 'a': timeout_s (9) must be less than REFRAIN_PREPARE_TIMEOUT_S (7).",
+        "REFRAIN_TOOLS_FILE: tools.yaml:8: tool 'weather': timeout_s (7) must be less than"
+        " REFRAIN_PREPARE_TIMEOUT_S (7)",
+        "REFRAIN_WORKFLOWS: f.yaml:3: step 'a': timeout_s (9) must be less than"
+        " REFRAIN_PREPARE_TIMEOUT_S (7)",
+    ]
+
+
+def test_a_function_that_is_too_slow_stands_on_no_line(folder: Path) -> None:
+    """It is told by its name, and with what is wrong in the files."""
+    (folder / "flows" / "f.yaml").write_text(FLOW.format(name="f", rest=", tools: [clock], timeout: 1"))
+    environ = {
+        "REFRAIN_TOOLS": f"{MODULE}:TOOLS",
+        "REFRAIN_WORKFLOWS": str(folder / "flows"),
+        "REFRAIN_WORKFLOW_MODEL": "m",
+    }
+    assert problems(folder, **environ, REFRAIN_PREPARE_TIMEOUT_S="1") == [
+        "The tool 'letters': timeout_s (1) must be less than REFRAIN_PREPARE_TIMEOUT_S (1).",
+        "The tool 'clock': timeout_s (1) must be less than REFRAIN_PREPARE_TIMEOUT_S (1).",
+        "REFRAIN_WORKFLOWS: f.yaml:3: step 'a': unknown field 'timeout'",
+    ]
+
+
+def test_a_function_that_is_the_answer_may_take_longer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It streams, when the preparation is over."""
+    (folder / "my_terms.py").write_text(
+        "from processing.tools import tool\n\n\nasync def terms():\n    'Terms.'\n    yield ''\n\n\n"
+        "TOOLS = [tool(terms, cacheable=True, direct_stream=True, timeout_s=30)]\n"
+    )
+    monkeypatch.syspath_prepend(str(folder))
+    environ = {"REFRAIN_TOOLS": "my_terms:TOOLS", "REFRAIN_PREPARE_TIMEOUT_S": "30"}
+    assert [tool.name for tool in check_library(load(environ)).tools] == ["terms"]
+
+
+def test_workflows_are_read_where_the_tools_are_wrong(folder: Path) -> None:
+    """All at once; but which tools there are is not known then, so that none of them is missed."""
+    (folder / "tools.yaml").write_text("tools: []\n")
+    (folder / "flows" / "f.yaml").write_text(FLOW.format(name="f", rest=", tools: [weather], timeout_s: 99"))
+    found = problems(
+        folder,
+        REFRAIN_TOOLS_FILE=str(folder / "tools.yaml"),
+        REFRAIN_WORKFLOWS=str(folder / "flows"),
+        REFRAIN_WORKFLOW_MODEL="m",
+    )
+    assert found == [
+        "REFRAIN_TOOLS_FILE: tools.yaml:1: tools is a list with at least one entry",
+        "REFRAIN_WORKFLOWS: f.yaml:3: step 'a': timeout_s (99) must be less than"
+        " REFRAIN_PREPARE_TIMEOUT_S (60)",
     ]
 
 
@@ -141,8 +192,8 @@ def test_a_step_that_may_be_tried_again_has_no_stateful_tool(folder: Path, again
         rest = f", tools: [look, order], {again}"
         (folder / "flows" / "f.yaml").write_text(FLOW.format(name="f", rest=rest))
         assert problems(folder, **environ) == [
-            "The workflow 'f', step 'a': with the stateful order it is not run twice:"
-            " no retries, no fallback."
+            "REFRAIN_WORKFLOWS: f.yaml:3: step 'a': with the stateful order it is not run twice:"
+            f" no {again.split(':')[0]}"
         ]
         patch.delitem(sys.modules, "my_orders")
 
@@ -183,7 +234,7 @@ def test_the_time_of_a_last_step_is_less_than_that_around_it(
     """It bounds the rounds of its tools, in preparation, and the stream: either timer may hide it."""
     (folder / "flows" / "f.yaml").write_text(f"name: f\nsteps: [{{name: a, prompt: x, {rest}}}]\n")
     found = problems(folder, REFRAIN_WORKFLOWS=str(folder / "flows"), **TIMERS)
-    assert [each.split("REFRAIN_")[1].split("_")[0] for each in found] == outer
+    assert [each.rpartition("REFRAIN_")[2].split("_")[0] for each in found] == outer
 
 
 def test_the_last_step_of_a_workflow_that_is_called_whole_is_prepared(folder: Path) -> None:
@@ -196,4 +247,7 @@ def test_the_last_step_of_a_workflow_that_is_called_whole_is_prepared(folder: Pa
     for name, steps in flows.items():
         (folder / "flows" / f"{name}.yaml").write_text(f"name: {name}\nsteps: {steps}\n")
     (found,) = problems(folder, REFRAIN_WORKFLOWS=str(folder / "flows"), **TIMERS)
-    assert found.startswith("The workflow 'f', step 'a': timeout_s (25)")
+    assert found == (
+        "REFRAIN_WORKFLOWS: f.yaml:2: step 'a': timeout_s (25) must be less than"
+        " REFRAIN_PREPARE_TIMEOUT_S (20), since 'h' calls this workflow before its answer"
+    )

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from processing.files.problems import BadFile
+from processing.files.timers import Outer
 from processing.tools import Status
 from processing.tools.loading import load
 from tests.fakes.endpoints import FakeHttp
@@ -119,10 +120,12 @@ def entry(lines: str = "", **fields: str) -> str:
             "other: 1\ntools: []",
             [":1: there is no field 'other', only tools", ":2: tools is a list with at least"],
         ),
-        ("tools:\n  - 3", [":2: 0: Input should be"]),
+        ("tools:\n  - 3", [":2: an entry is a mapping, with name, description and url"]),
         (entry(name=""), [":2: name is missing"]),
-        (entry(name="not a name"), [":2: tool 'not a name': name: String should match pattern"]),
-        (entry(description='" "'), [":3: tool 'a': description: "]),
+        (entry(name="not a name"), [":2: tool 'not a name': name: a name is a-z, A-Z, 0-9, _ and hyphens"]),
+        (entry(description='" "'), [":3: tool 'a': description is empty"]),
+        (entry(description='""'), [":3: tool 'a': description is empty"]),
+        (entry(parameters="3"), [":6: tool 'a': parameters is a mapping"]),
         (entry(colour="red"), [":6: tool 'a': there is no field 'colour'"]),
         (entry(cacheable=""), ["tool 'a': cacheable: say what its use does to the cache"]),
         (entry(time_bound="5"), [":5: tool 'a': cacheable: what is time_bound"]),
@@ -142,7 +145,8 @@ def entry(lines: str = "", **fields: str) -> str:
         (entry("headers:\n  Host: WEATHER_KEY"), [":7: tool 'a': Host is not yours to set"]),
         (entry("headers:\n  X-A: UNSET"), [":7: tool 'a': the variable UNSET is not set"]),
         (entry("headers:\n  X-A: ODD"), [":7: tool 'a': the variable ODD holds what no header may carry"]),
-        (entry('headers:\n  "X A": ODD'), [":7: tool 'a': "]),
+        (entry('headers:\n  "X A": ODD'), [":7: tool 'a': headers: no header can be called 'X A'"]),
+        (entry("headers:\n  name: a b"), [":7: tool 'a': name: a header's value is the name of an env"]),
         (entry("parameters:\n  x: 3"), [":7: tool 'a': x: a parameter is a mapping"]),
         (entry("parameters:\n  x: {type: text}"), [":7: tool 'a': x: 'text' is not valid"]),
         (entry("parameters:\n  x:\n    type: string\n    in: body"), [":9: tool 'a': x: it goes in one of"]),
@@ -177,6 +181,22 @@ def test_what_is_wrong_is_said_with_its_line(text: str, problems: list[str]) -> 
         assert problem in line
         assert line.startswith("tools.yaml:")
         assert "lines" not in line
+
+
+@pytest.mark.parametrize(
+    ("text", "line"), [(entry(timeout_s="20"), 6), (entry(), 2), (entry(direct_stream="true"), None)]
+)
+def test_a_tool_has_less_time_than_the_preparation(text: str, line: int | None) -> None:
+    """Also by the default of 30 s, which stands on no line of its own; not if it is the answer itself."""
+    prepare = Outer("OUTER", 20)
+    if line is None:
+        assert load("tools.yaml", text, {}, FakeHttp(), prepare)
+        return
+    with pytest.raises(BadFile) as bad:
+        load("tools.yaml", text, {}, FakeHttp(), prepare)
+    time = 20 if "timeout_s" in text else 30
+    assert str(bad.value) == (f"tools.yaml:{line}: tool 'a': timeout_s ({time}) must be less than OUTER (20)")
+    assert load("tools.yaml", text, {}, FakeHttp(), Outer("OUTER", time + 0.1))
 
 
 def test_a_file_that_is_no_mapping_is_refused() -> None:
