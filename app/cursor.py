@@ -19,8 +19,8 @@ _CURSOR: Final = re.compile(r"(\d{1,16})-(\d{1,9})", re.ASCII)
 class Start:
     """Where a connection starts: `cursor` is what it is told first, so that it can come back to it.
 
-    The reader has seen everything up to `seq`. `reset`: what it has is of an older epoch, and void; its
-    cursor stays the old one until it has seen something of the new, or a cut would lose the reset.
+    The reader has seen everything up to `seq`. `reset`: what it has is of another epoch, and void; its
+    cursor stays that one until the reset itself moves it, or a cut before that would lose it.
     `over`: it has seen the end as well.
     """
 
@@ -35,16 +35,19 @@ def start_of(exchange: Exchange, record: Record) -> Start:
     given = cursor_given(exchange)
     log = record.broadcast.log
     epoch, seq = cursor = given or (log.epoch, 0)
-    if record.claim.ended is not None and cursor == sse.terminal_id(record):
+    # It comes from the process that has taken over, to the one that goes on for its own readers.
+    back = epoch > log.epoch and log.contested
+    private = back and seq == sse.PRIVATE_END
+    if record.claim.ended is not None and (private or cursor == sse.terminal_id(record)):
         return Start(cursor, over=True)
-    reset = epoch < log.epoch
+    reset = back or epoch < log.epoch
     if record.lost and not reset:
         # What the reader has seen is more than is left; all that it can be told is how it ended.
         return Start(cursor, log.seq)
     if record.guest and record.alone and epoch == log.epoch and seq > log.seq:
         # It was read elsewhere, ahead of the process in which it was cancelled or expired.
         return Start(cursor, log.seq)
-    if epoch > log.epoch or (not reset and seq > log.seq):
+    if not reset and cursor > (log.epoch, log.seq):
         raise BadCursor()
     if log.overflowed and not record.alone:
         raise HistoryGone()

@@ -45,11 +45,8 @@ async def run(
             await connection.close(data)
             return
         data += _restart(subscription)
-        ended = record.claim.ended
-        if ended is not None:
-            # What others get after a request's own end is not its own any more.
-            rest = b"" if record.alone else subscription.take(sse.native_form)
-            await connection.close(data + rest + sse.terminal(record))
+        if record.claim.ended is not None:
+            await _end(connection, subscription, manager, record, data)
             return
         if connection.waiting:
             progress = manager.progress(record)
@@ -66,6 +63,25 @@ async def run(
         await subscription.wait()
         # A retry or a deserted queue brings a running stream back to waiting.
         connection.waiting = connection.waiting or not record.broadcast.live
+
+
+async def _end(
+    connection: Connection,
+    subscription: Subscription[Chunk],
+    manager: ChatManager,
+    record: Record,
+    data: bytes,
+) -> None:
+    """The rest, and how it has ended."""
+    if not record.alone:  # what others get after a request's own end is not its own any more
+        data += subscription.take(sse.native_form)
+        if record.broadcast.foreign.following:
+            # Another process may be asked next: who knows of the flight is to know of its end by then.
+            if data:
+                await connection.write(data)
+            await manager.level(record)
+            data = b""
+    await connection.close(data + sse.terminal(record))
 
 
 def _restart(subscription: Subscription[Chunk]) -> bytes:

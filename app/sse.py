@@ -90,7 +90,8 @@ def status(progress: Progress) -> bytes:
 
 
 def reset(epoch: int) -> bytes:
-    return event("reset", {"epoch": epoch})
+    """With an id: whoever has seen it has dropped the old text, so its old cursor is void from then on."""
+    return event("reset", {"epoch": epoch}, epoch)
 
 
 def terminal(record: Record) -> bytes:

@@ -49,8 +49,8 @@ class Abreast:
         if mirror is not None and not mirror.over:
             await mirror.catch_up(TOLD_S)
         leading, until = self._relay.leading(broadcast), _now() + TOLD_S
-        while leading is not None and ahead(leading) and self._relay.up and _now() < until:  # noqa: ASYNC110
-            await asyncio.sleep(SOON_S)
+        while leading is not None and ahead(leading) and self._relay.up and _now() < until:
+            await _news(leading, until)
 
     def _mirror(self, broadcast: Broadcast[Chunk]) -> Mirror | None:
         mirror = self._relay.mirrors.get(broadcast.key or "")
@@ -64,6 +64,18 @@ def ahead(leading: Leading) -> bool:
     return leading.finish is not None or (
         leading.public and leading.said[:2] != reached(leading.broadcast)[:2]
     )
+
+
+async def _news(leading: Leading, until: float) -> None:
+    """Until there may be some. All readers wait for an end at once: they are told, and do not look."""
+    if leading.finish is None:
+        await asyncio.sleep(SOON_S)
+        return
+    try:
+        async with asyncio.timeout_at(until):
+            await leading.until_told()
+    except TimeoutError:
+        return
 
 
 def _now() -> float:

@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol
 
 from admission import Admission
 from broadcast.claim import Claim
-from broadcast.lifecycle import RUNNING, Phase, Signal, advance
+from broadcast.lifecycle import RUNNING, Phase, Signal, advance, prepared_s
 from broadcast.log import E, Log
 from broadcast.outcome import End, Outcome
 from broadcast.shown import Shown
@@ -62,6 +62,7 @@ class Broadcast(Generic[E]):
         self.admission: Admission | None = None  #: where it waits, or the permit it holds
         self.stored = False  #: the cache has accepted it
         self.ttl_s = 0.0  #: for how long after its end it may be served
+        self.fresh_until = float("inf")  #: loop time from which nobody joins what preparation has found
         self.attempts = 0  #: upstream calls made so far for the prompt that it has now
         self.not_before = 0.0  #: loop time of the next one, after a failed one
         self.opened_at = asyncio.get_running_loop().time()
@@ -78,8 +79,7 @@ class Broadcast(Generic[E]):
         self.work: asyncio.Task[None] | None = None  #: what the driver runs for it now
         self.driver = driver
         self._turns: list[tuple[float, str, Claim]] = []  # heap; those who lost interest are dropped lazily
-        self._connected = 0
-        self._interested = 0
+        self._connected = self._interested = 0
 
     @classmethod
     def landed(cls, key: str | None, log: Log[E], driver: Driver) -> Broadcast[E]:
@@ -107,8 +107,9 @@ class Broadcast(Generic[E]):
 
     @property
     def joinable(self) -> bool:
-        """May a twin share this answer? Running or sealed, and still small enough to be replayed."""
-        return (self.running or self.phase is Phase.SEALED) and not self.log.overflowed
+        """May a twin share this answer? Running or sealed, small enough to be replayed, and not too old."""
+        there = (self.running or self.phase is Phase.SEALED) and not self.log.overflowed
+        return there and asyncio.get_running_loop().time() < self.fresh_until
 
     @property
     def position(self) -> int:
@@ -232,7 +233,7 @@ class Broadcast(Generic[E]):
         self.log.restart(epoch)
         self.foreign, self.shown = Others(), Shown()
         self.first_delta_at = self.step = self.admission = None
-        self.attempts, self.not_before = 0, 0.0
+        self.attempts, self.not_before, self.fresh_until = 0, 0.0, float("inf")
         self.show(Phase.WAITING)
 
     def show_step(self, step: str) -> None:
@@ -275,7 +276,7 @@ class Broadcast(Generic[E]):
         self.end = End(outcome, now, shared=True, error=error)
         self.log.end()
         if signal is Signal.COMPLETE and not self.log.made_s:
-            self.log.made_s = now - self.entered_at[Phase.LIVE]
+            self.log.made_s = prepared_s(self.entered_at) + now - self.entered_at[Phase.LIVE]
         claims, self.claims = list(self.claims.values()), {}
         try:
             # The driver first: whoever reacts to a claim's end must find the key free and the work stopped.
@@ -288,8 +289,7 @@ class Broadcast(Generic[E]):
                     claim.end(self.end)
             # What points back at us: an ended answer, with all its chunks, must not be a cycle.
             self._turns.clear()
-            self.setback = None
-            self.admission = None
+            self.setback = self.admission = None
             self.wake()
 
     def _set_order(self, order: float) -> None:

@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 from broadcast.broadcast import Broadcast
 from broadcast.lifecycle import Phase
+from broadcast.newcomers import Newcomers
 from broadcast.owner import Finish, Owner
-from broadcast.shown import reached, say
+from broadcast.shown import one_line, reached, say
 from cache.flights import Asking, Hit, Joined, Led, Refused, Wait
 from cache.views import Others, Pulse, View
 from upstream.chunk import Chunk
@@ -50,8 +51,7 @@ class Leading:
         self.durable = durable
         self.private = private
         self.public = durable
-        self.detached = False
-        self.over = False
+        self.detached = self.over = False
         self.published = 0
         self.finish: Finish | None = None
         self.confirming = False  #: it is being found out whether anybody elsewhere is interested
@@ -60,6 +60,7 @@ class Leading:
         self._unsure_until = float("-inf")
         self.dismissed = False  #: the last who was interested elsewhere has cancelled
         self.said = ("", 0, 0)  #: how far it is, as others know it
+        self.newcomers = Newcomers(broadcast, private=private)
         self._owner = owner
         self._spawn = spawn
         self._dirty = False
@@ -98,11 +99,12 @@ class Leading:
     def touch(self) -> None:
         """There may be something that Redis does not know. Called for each batch of text and at each beat."""
         behind = self.public and len(self.broadcast.log) > self.published
-        if self.over or self.detached or not (behind or self.finish or not self.registered):
-            return
-        self._stir()
+        if behind or self.finish or not self.registered or self.newcomers.untold:
+            self.stir()
 
-    def _stir(self) -> None:
+    def stir(self) -> None:
+        if self.over or self.detached:
+            return
         self._dirty = True
         if not self.syncing:
             self.syncing = True
@@ -111,8 +113,7 @@ class Leading:
     def publish(self) -> None:
         """Somebody elsewhere follows, or wants to know who else does."""
         self.public = True
-        if not (self.over or self.detached):
-            self._stir()
+        self.stir()
 
     def end(self, finish: Finish) -> None:
         self.finish = finish
@@ -149,6 +150,8 @@ class Leading:
             await self._register()
         elif self.finish is not None:
             await self._finish(self.finish)
+        elif self.newcomers.untold:
+            await self._reseed()
         elif self.public:
             await self._publish()
 
@@ -190,7 +193,7 @@ class Leading:
     def _known(self) -> None:
         self.registered = self._once = True
         self.renewed_at = asyncio.get_running_loop().time()
-        self._dirty = self._dirty or self.public or self.finish is not None
+        self._dirty = self._dirty or self.public or self.newcomers.untold or self.finish is not None
 
     async def _publish(self) -> None:
         log, loop = self.broadcast.log, asyncio.get_running_loop()
@@ -236,7 +239,7 @@ class Leading:
             self._lost(reply)
 
     async def _reseed(self) -> None:
-        count = len(self.broadcast.log) if self.public else 0
+        count, until = len(self.broadcast.log) if self.public else 0, self.broadcast.fresh_until
         reply = await self._owner.flights.reseed(
             self.key,
             self.epoch,
@@ -244,11 +247,12 @@ class Leading:
             published=self.public,
             chunks=self._chunks(0)[:count],
             body=self._owner.body_of(self.broadcast),
+            fresh_ms=self.newcomers.ms,
         )
         if reply is not None:
             self._lost(reply)
             return
-        self.published = count
+        self.published, self.newcomers.told = count, until
         self._known()
 
     def _lost(self, found: Joined) -> None:
@@ -292,8 +296,3 @@ class Leading:
 
     def _chunks(self, since: int) -> list[bytes]:
         return [one_line(chunk.raw) for chunk in self.broadcast.log.events[since:]]
-
-
-def one_line(raw: bytes) -> bytes:
-    """A newline in JSON is white space; in an entry of Redis it parts two chunks."""
-    return raw.replace(b"\n", b" ") if b"\n" in raw else raw

@@ -9,6 +9,7 @@ From every running phase: fail → FAILED, abandon → CANCELLED, expire → EXP
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum, auto
 from typing import Final
 
@@ -67,3 +68,9 @@ def advance(phase: Phase, signal: Signal) -> Phase:
         return TRANSITIONS[phase][signal]
     except KeyError:
         raise IllegalTransition(f"{signal} in phase {phase}") from None
+
+
+def prepared_s(entered_at: Mapping[Phase, float]) -> float:
+    """How long its preparation took; 0 where this process has not seen it."""
+    idle = entered_at.get(Phase.IDLE, 0.0)
+    return idle - entered_at.get(Phase.PREPARING, idle)

@@ -36,6 +36,7 @@ class Log(Generic[E]):
         self.events: list[E] = []
         self.size = 0
         self.ended = False
+        self.contested = False  #: a later one is made, or may be, under its key: readers may have seen it
         self.made_s = 0.0  #: how long the model took for it, once it is complete
         self._max_bytes = max_bytes
         self._content_at: list[int] = []  # seq - 1 → index of that event
@@ -79,6 +80,7 @@ class Log(Generic[E]):
         # New lists: whoever has kept the old ones, for a request that ended with them, keeps its text.
         self.events, self._content_at, self._forms = [], [], {}
         self.epoch, self.size, self.ended, self._whole, self.made_s = epoch, 0, False, None, 0.0
+        self.contested = False
 
     def index_after(self, seq: int) -> int:
         """The cursor of a reader that has seen everything up to `seq` (0 ≤ seq ≤ self.seq)."""

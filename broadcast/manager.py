@@ -263,6 +263,8 @@ class BroadcastManager:
     def _prepared(self, broadcast: Broadcast[Chunk], prompt: Prompt) -> None:
         broadcast.work = None
         self.running[broadcast] = prompt
+        if prompt.fresh_s is not None:
+            broadcast.fresh_until = asyncio.get_running_loop().time() + prompt.fresh_s
         broadcast.signal(Signal.PREPARED)
 
     def _seal(self, broadcast: Broadcast[Chunk], prompt: Prompt) -> None:

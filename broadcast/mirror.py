@@ -118,8 +118,8 @@ class Mirror:
             # Another has taken over: what we have is void.
             self.published = False
             self.broadcast.restart(view.epoch, remote=True)
-        self.maker = view.owner
-        self.published = view.published
+        self.broadcast.fresh_until = loop.time() + view.fresh_ms / 1000
+        self.maker, self.published = view.owner, view.published
         if view.body and self.body is None:
             self.body = _body(view.body)
         if view.live and view.phase:
@@ -206,10 +206,10 @@ class Mirror:
             await asyncio.sleep(SOON_S)
 
     async def until_reached(self, epoch: int, seq: int, within_s: float) -> None:
-        """What a reader has seen may be on its way to us, or void by now."""
+        """What a reader has seen may be on its way to us, as may a takeover, or be void by now."""
         log, until = self.broadcast.log, asyncio.get_running_loop().time() + within_s
         while not self.over and asyncio.get_running_loop().time() < until:
-            if log.epoch != epoch or seq <= log.seq:
+            if (epoch, seq) <= (log.epoch, log.seq):
                 return
             self.pull()
             await asyncio.sleep(LOOK_S)

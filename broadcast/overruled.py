@@ -53,6 +53,7 @@ class Overruled:
             answer = decode(found.value, leading.key)
             self._promote(leading, None if answer is None else log_of(answer))
         else:
+            broadcast.log.contested = True
             self._supervisor.spawn("relay:look", self._look(leading))
 
     def _promote(self, leading: Leading, sealed: Log[Chunk] | None) -> None:
@@ -80,7 +81,10 @@ class Overruled:
         if leading.detached or not broadcast.running or len(broadcast.log):
             return
         if view is not None and view.live and view.owner != flights.link.proc:
-            self._let_go(leading, view)
+            if view.fresh_ms:
+                self._let_go(leading, view)
+            else:
+                self._relay.detach(leading)  # what the other has found is too old for those who ask here
         else:
-            leading.registered = False
+            leading.registered = broadcast.log.contested = False
             leading.touch()

@@ -120,8 +120,8 @@ class Relay:
     # -- Elsewhere ----------------------------------------------------------------------------
     def changed(self, broadcast: Broadcast[Chunk]) -> None:
         leading = self.leading(broadcast)
-        if leading is not None and leading.public:
-            leading.publish()
+        if leading is not None and (leading.public or leading.newcomers.untold):
+            leading.stir()
 
     def attended(self, mirror: Broadcast[Chunk]) -> None:
         assert mirror.key is not None
@@ -256,7 +256,7 @@ class Relay:
 
     def detach(self, leading: Leading) -> None:
         """What runs here goes on for its own readers; nobody new joins it and nothing of it is kept."""
-        leading.detached = True
+        leading.detached = leading.broadcast.log.contested = True
         leading.tell()
         if leading.registered:
             self.errands.abdicate(leading.key, leading.epoch)  # where Redis still takes it for ours

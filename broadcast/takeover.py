@@ -81,6 +81,8 @@ class Takeover:
                 mirror.broadcast.conclude(Outcome.FAILED, LeaderLost())  # what we followed is lost
             elif isinstance(joined, View):
                 mirror.saw(joined)
+            elif isinstance(joined, Refused) and joined.why == "PAST":
+                mirror.broadcast.conclude(Outcome.FAILED, LeaderLost())  # a later one, and nobody may join it
         except StoreError:
             return
         finally:

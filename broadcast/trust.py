@@ -1,4 +1,7 @@
-"""Whether a newcomer may join what is made here: not what may have been overruled while we were frozen."""
+"""Whether a newcomer may join what is made here: not what may have been overruled while we were frozen.
+
+And whether a reader may have been with whoever has overruled it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from broadcast.beater import Beater
 from broadcast.broadcast import Broadcast
 from broadcast.leading import Leading
 from broadcast.lifecycle import Phase
+from cache.errors import StoreError
 from upstream.chunk import Chunk
 
 
@@ -35,7 +39,7 @@ class Trust:
         leading = self._relay.leading(broadcast)
         if leading is None or not self._relay.up:
             return True
-        leased = asyncio.get_running_loop().time() - leading.renewed_at < self._lease_s
+        leased = self._leased(leading)
         if not leading.settled:
             return leased and bool(broadcast.phase is Phase.SEALED)
         return leased or not leading.registered
@@ -49,3 +53,19 @@ class Trust:
             await self._relay.beater.beat([leading])
         while self._relay.up and not leading.settled:
             await leading.until_told()
+
+    async def seen(self, broadcast: Broadcast[Chunk], epoch: int) -> None:
+        """A reader comes who has seen `epoch`: find out whether another makes by now what is made here."""
+        leading = self._relay.leading(broadcast)
+        if leading is None or epoch <= broadcast.log.epoch:
+            return
+        try:
+            await self.settle(broadcast)
+            asked = self._relay.up
+        except StoreError:
+            asked = False
+        if not asked and leading.registered and not self._leased(leading):
+            broadcast.log.contested = True
+
+    def _leased(self, leading: Leading) -> bool:
+        return asyncio.get_running_loop().time() - leading.renewed_at < self._lease_s

@@ -15,7 +15,7 @@ from cache.link import Link
 from cache.names import fences, flight_keys, request_key
 from cache.scripts import Script
 from cache.store import PARTITIONS, partition
-from cache.views import Others, Pulse, View, entries_of
+from cache.views import FOREVER_MS, Others, Pulse, View, entries_of
 from cache.wire import Word
 
 T = TypeVar("T")
@@ -52,7 +52,8 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """`why`: MISS and BUSY where the caller may not lead or join, else what stands against it."""
+    """`why`: MISS and BUSY where the caller may not lead or join, PAST where nobody may join any more the
+    flight of epoch `detail`; else what stands against it."""
 
     why: str
     detail: str = ""
@@ -167,9 +168,10 @@ class SharedFlights:
         published: bool,
         chunks: Sequence[bytes],
         body: bytes = b"",
+        fresh_ms: int = FOREVER_MS,
     ) -> Refused | None:
         """Say that this process leads, with all its events if they are public. Refused: FENCED, ENDED."""
-        args: tuple[Word, ...] = (epoch, self._guard_ms, phase, int(published), body, *chunks)
+        args: tuple[Word, ...] = (epoch, self._guard_ms, phase, int(published), body, fresh_ms, *chunks)
         return await self._run(_RESEED, key, args, _ok)
 
     async def idle(
@@ -245,10 +247,10 @@ def _joined(reply: Any) -> Joined:
         case b"WAIT":
             return Wait(int(reply[1]))
         case b"JOIN":
-            _, epoch, owner, events, published, phase, left, entries = reply
+            _, epoch, owner, events, published, phase, left, entries, fresh = reply
             return View(
                 int(epoch), owner.decode(), "live", int(events), published == b"1", phase, int(left),
-                entries_of(entries),
+                entries_of(entries), fresh_ms=int(fresh),
             )  # fmt: skip
     return Refused(*(part.decode() if isinstance(part, bytes) else str(part) for part in reply[:2]))
 
@@ -256,18 +258,18 @@ def _joined(reply: Any) -> Joined:
 def _attached(reply: Any) -> View | None:
     if not reply:
         return None
-    epoch, owner, state, events, published, phase, left, interested, entries, body = reply
+    epoch, owner, state, events, published, phase, left, interested, entries, body, fresh = reply
     return View(
         int(epoch), owner.decode(), state.decode(), int(events), published == b"1", phase, int(left),
-        entries_of(entries), body, int(interested),
+        entries_of(entries), body, int(interested), int(fresh),
     )  # fmt: skip
 
 
 def _pulled(reply: Any) -> View | None:
     if not reply:
         return None
-    *known, entries, body = reply
-    return _attached([*known, 0, entries, body])
+    *known, entries, body, fresh = reply
+    return _attached([*known, 0, entries, body, fresh])
 
 
 def _published(reply: Any) -> Others | Refused:

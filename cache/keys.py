@@ -57,6 +57,12 @@ class SharingKeys:
         return blake2b(_ENCODER.encode(canonical), digest_size=24, key=secret).hexdigest()
 
 
+def beside(key: str, epoch: int) -> str:
+    """For whoever may not join that flight of `key`: the same for all of them, of its scope and partition."""
+    digest = blake2b(f"{key}|{epoch}".encode(), digest_size=23).hexdigest()
+    return key[:SCOPE_LENGTH] + digest + key[-2:]
+
+
 def _secret(fingerprint: Sequence[str]) -> bytes:
     return blake2b(_ENCODER.encode([KEY_VERSION, *fingerprint]), digest_size=32).digest()
 

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+#: Longer than anything runs.
+FOREVER_MS = 10**12
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
@@ -28,7 +31,7 @@ class View:
     """A flight as Redis knows it. `left_ms` of its lease, negative once that has lapsed.
 
     `published`: its leader has written what it had when it was asked. `phase` is JSON, b"" if it has not
-    said anything.
+    said anything. For `fresh_ms` more others may begin to follow.
     """
 
     epoch: int
@@ -41,6 +44,7 @@ class View:
     entries: list[Batch | Ending] = field(default_factory=list)
     body: bytes = b""
     interested: int = 0
+    fresh_ms: int = FOREVER_MS
 
     @property
     def live(self) -> bool:

@@ -201,6 +201,8 @@ class Guests:
             # Its owner no longer waits for a stream of it.
             came = self._relay.flights.push(record.owner, f"S|{record.ticket.id}")
             self._supervisor.spawn("guest:came", came)
+        if cursor is not None:
+            await self._relay.trust.seen(record.broadcast, cursor[0])
         mirror = self._relay.mirrors.get(record.broadcast.key or "")
         if cursor is None or mirror is None or mirror.broadcast is not record.broadcast:
             yield

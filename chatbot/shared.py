@@ -108,6 +108,8 @@ class SharedChatManager(ChatManager):
         """Look up, join or lead, by one round trip for all who ask the same here at the same time."""
         if self._turns.taken(asked.key):
             return await self._told(self._hit_of(asked, await self._turns.outcome(asked.key)))
+        if asked.evades(self._flights.find(asked.key)):
+            return None
         with self._relay.errands.asking(asked.key), self._turns.mine(asked.key) as for_all:
             found = await self._ask(asked)
             if isinstance(found, SealedAnswer):
@@ -158,12 +160,8 @@ class SharedChatManager(ChatManager):
         """None: no answer in time, so this process goes on by itself."""
         request = asked.request
         if request.cache.only_if_cached:
-            # Without a look-up nothing is found, and `_lead` says so.
-            return None if asked.too_old else await self._lane.lookup(asked.key)
+            return None if asked.too_old else await self._lane.lookup(asked.key)  # None: `_lead` says so
         flight = self._flights.find(asked.key)
-        if flight is not None and flight.running and not flight.remote:
-            # Too long to be joined, and still read: another is made beside it, under a key of its own.
-            asked.key, flight = secrets.token_hex(31) + asked.key[-2:], None
         asking = Asking(
             asked.key,
             asked.ticket.id if asked.named else "",
@@ -188,6 +186,8 @@ class SharedChatManager(ChatManager):
                 return self._begin_to_follow(asked, found)
             case Wait(ms=ms):
                 return min(ms, _WAIT_MS) / 1000
+            case Refused(why="PAST", detail=epoch):
+                return asked.goes_beside(int(epoch))
             case Refused(why="MISS") if not self._broadcasts.outlook.hopeless:
                 return 0.0  # there is room by now
         # Redis is silent, or there was no room here to lead: `_lead` says so.

@@ -43,17 +43,19 @@ class Direct(Protocol):
 class Prompt:
     """What goes upstream: `body` as the model gets it, and what preparation decided about caching.
 
-    `ttl_s` None means the configured one; `turn` is whoever it is prepared for, `tenant` whose key it came
-    with, `asked` what the client's own body was, if that is another. `preface` are chunks of our own before
-    the model's: what the preparation has to say of itself. `within_s` bounds the call beside the deadlines of
-    every call; `otherwise` says what is asked, and after how many seconds, when it has failed for good
-    without a word of an answer. It raises nothing; without it, or if it says None, the failure is the end.
+    `ttl_s` None means the configured one. Nobody joins later than `fresh_s` after the preparation; None: as
+    long as it runs. `turn` is whoever it is prepared for, `tenant` whose key it came with, `asked` what the
+    client's own body was, if that is another. `preface` are chunks of our own before the model's: what the
+    preparation has to say of itself. `within_s` bounds the call beside the deadlines of every call;
+    `otherwise` says what is asked, and after how many seconds, when it has failed for good without a word of
+    an answer. It raises nothing; without it, or if it says None, the failure is the end.
     """
 
     body: dict[str, Any]
     turn: Turn
     store: bool = True
     ttl_s: float | None = None
+    fresh_s: float | None = None
     tenant: str = ""
     asked: dict[str, Any] | None = None
     preface: tuple[Chunk, ...] = ()

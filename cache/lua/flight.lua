@@ -84,6 +84,11 @@ local function lead(guard, floor, body)
   return e
 end
 
+-- How many more ms others may begin to follow it, from what its maker has said of that.
+local function fresh(x)
+  return x and math.max(0, tonumber(x) - now) or 1e12
+end
+
 -- How many events there are: none if the log itself has been evicted, whatever `n` says.
 local function events(n)
   n = tonumber(n)

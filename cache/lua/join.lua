@@ -3,7 +3,8 @@
 --       7 stake if it joins  8 most entries to replay  9 floor of a new epoch  10 durable body
 --       11 ttl of the request's record in ms ('' no record)  12 what is known of the request
 --       13 how it ends if it is a hit ('' no record of one)  14 ttl of that record in ms
--- Gives HIT value | JOIN e o n z ph left entries | LEAD e | WAIT ms | BUSY | MISS
+-- Gives HIT value | JOIN e o n z ph left entries fresh | PAST e | LEAD e |
+--       WAIT ms | BUSY | MISS
 local mode = ARGV[6]
 local function may(what) return string.find(mode, what, 1, true) end
 -- Its process has gone on without this answer, and said what became of the request.
@@ -34,7 +35,7 @@ if may('c') then
     return {'HIT', value}
   end
 end
-local m = redis.call('HMGET', M, 'e', 'o', 'st', 'l', 'n', 'z', 'ph')
+local m = redis.call('HMGET', M, 'e', 'o', 'st', 'l', 'n', 'z', 'ph', 'x')
 local e, o, left, n = m[1], m[2], tonumber(m[4] or 0) - now, tonumber(m[5] or 0)
 if e and m[3] == 'live' then
   if o == me and n == 0 and not may('x') then
@@ -45,11 +46,13 @@ if e and m[3] == 'live' then
   end
   if o ~= me and left >= 0 then
     if not may('j') then return {'BUSY'} end
+    if fresh(m[8]) == 0 then return {'PAST', e} end
     if unheard() then m[7] = '' end
     stake(ARGV[7], true)
     tell(o, 'W|' .. k .. '|' .. e)
     remember('follower', e)
-    return {'JOIN', e, o, n, m[6], m[7], left, redis.call('XRANGE', S, e .. '-0', '+', 'COUNT', ARGV[8])}
+    return {'JOIN', e, o, n, m[6], m[7], left, redis.call('XRANGE', S, e .. '-0', '+', 'COUNT', ARGV[8]),
+      fresh(m[8])}
   end
 end
 if not may('l') then return {'MISS'} end

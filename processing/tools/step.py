@@ -50,9 +50,7 @@ class ToolStep:
         tools = self._rounds.toolbox.for_caller(caller)
         if not tools:
             return prompt
-        talk = await self._rounds.run(
-            prompt.turn, prompt.body, tools, caller, direct=prompt.body.get("n") in (None, 1)
-        )
+        talk = await self._rounds.run(prompt.turn, prompt.body, tools, caller, direct=not formed(prompt.body))
         prepared = bounded(with_messages(prompt, list(talk.messages)), [talk], self._cache_ttl_s)
         if talk.alone is not None:
             return self._direct(prepared, talk, caller)
@@ -86,14 +84,16 @@ def told(prompt: Prompt, talks: Iterable[Talk], *last: Mapping[str, Any]) -> Pro
 
 
 def bounded(prompt: Prompt, talks: Iterable[Talk], cache_ttl_s: float) -> Prompt:
-    """What the tools that were used make of caching: it is only ever shortened.
+    """What the tools that were used make of caching and of joining: both are only ever shortened.
 
     An answer out of half a result is not kept, nor one that claims to have had an effect.
     """
-    store, ttl_s = prompt.store, prompt.ttl_s
+    store, ttl_s, fresh_s = prompt.store, prompt.ttl_s, prompt.fresh_s
     for talk in talks:
+        if talk.ttl_s is not None:
+            fresh_s = talk.ttl_s if fresh_s is None else min(fresh_s, talk.ttl_s)
         if not talk.complete or talk.ttl_s == 0:
             store = False
         elif talk.ttl_s is not None:
             ttl_s = min(cache_ttl_s if ttl_s is None else ttl_s, talk.ttl_s)
-    return replace(prompt, store=store, ttl_s=ttl_s)
+    return replace(prompt, store=store, ttl_s=ttl_s, fresh_s=fresh_s)

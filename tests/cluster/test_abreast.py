@@ -20,11 +20,11 @@ LATE_S = 0.025
 RUNS = 6
 
 
-def slow_second(launch: Launch) -> Cluster:
+def slow_second(launch: Launch, late_s: float = LATE_S) -> Cluster:
     cluster = launch(2, faults=True)
     faults = cluster.nodes[1].faults
     assert faults is not None
-    faults.delay_s, faults.mode = LATE_S, Mode.DELAY
+    faults.delay_s, faults.mode = late_s, Mode.DELAY
     return cluster
 
 
@@ -64,6 +64,25 @@ async def test_a_status_never_goes_back_whoever_is_asked(launch: Launch) -> None
             question = prompt(f"Backwards {run}?", hold=gate, hold_after=4, tps=0, tokens=8)
             id = await led_here_owned_there(clients, question, lambda g=gate: cluster.simulator.release(g))  # type: ignore[misc]
             seen = [(await clients[at].record(id))["status"] for at in (1, 0, 1)]
+            assert seen == ["completed"] * 3, run
+    await cluster.until_rest()
+
+
+async def test_done_is_told_when_those_who_follow_can_know_it(launch: Launch) -> None:
+    """Row 3: the process that makes the answer is a little late: its reader is told `done` when Redis has
+    been, so that the other, asked next, does not say `streaming`."""
+    cluster = slow_second(launch, LATE_S / 5)
+    async with cluster.clients_of_all() as (other, maker):
+        for run in range(RUNS // 2):
+            gate = f"made{run}"
+            question = prompt(f"Made there {run}?", hold=gate, hold_after=4, tps=100, tokens=40)
+            made = (await maker.submit(question)).json
+            async with asyncio.TaskGroup() as group:
+                reading = group.create_task(maker.stream(made["stream_url"]))
+                await other.until_status(made["id"], "streaming")
+                await asyncio.to_thread(cluster.simulator.release, gate)
+            assert (reading.result().end.name, reading.result().text) == ("done", answer_to(question, 40))
+            seen = [(await client.record(made["id"]))["status"] for client in (other, maker, other)]
             assert seen == ["completed"] * 3, run
     await cluster.until_rest()
 

@@ -118,3 +118,11 @@ SHORT = [
     tool(ignore, cacheable=True, timeout_s=0.9),
 ]
 PRIVATE = [tool(look, cacheable=True), tool(mail, user_bound=True)]
+#: What they say is not true for long, or has been done.
+PASSING = [
+    tool(look, name="now", time_bound=0),
+    tool(look, name="fleeting", time_bound=0.2),
+    tool(look, name="lasting", time_bound=1000),
+    tool(look, name="change", stateful=True),
+    tool(sing, name="tick", time_bound=0, direct_stream=True),
+]

@@ -114,7 +114,7 @@ async def test_whoever_has_seen_the_end_is_over(how: str) -> None:
 
 
 @virtual
-async def test_a_cursor_of_an_older_epoch_is_void_and_stays_until_something_new_is_seen() -> None:
+async def test_a_cursor_of_an_older_epoch_is_void_and_stays_until_the_reset_is_seen() -> None:
     """`reset`, primed with its own old cursor: with the new one, a cut right then would lose the reset."""
     async with front() as gate:
         record = await ended(gate)

@@ -102,7 +102,7 @@ def test_the_other_frames_are_exactly_these_bytes() -> None:
         b'event: status\ndata: {"status":"waiting_slot","stage":"llm_streams",'
         b'"queue_position":3,"eta_ms":null}\n\n'
     )
-    assert sse.reset(9) == b'event: reset\ndata: {"epoch":9}\n\n'
+    assert sse.reset(9) == b'event: reset\ndata: {"epoch":9}\nid: 9-0\n\n'
     assert sse.PING == b": p\n\n"
     assert sse.DONE == b"data: [DONE]\n\n"
     assert sse.comment("queue position 2") == b": queue position 2\n\n"

@@ -46,6 +46,13 @@ class Led:
         self.finish: Finish | None = None
         self.broadcast.entered_at[Phase.LIVE] = 0.0
         self.said = reached(self.broadcast)
+        self.looked = 0
+        self.told = asyncio.Event()
+
+    async def until_told(self) -> None:
+        self.looked += 1
+        await self.told.wait()
+        self.told.clear()
 
     @property
     def real(self) -> Leading:
@@ -169,6 +176,20 @@ async def test_without_redis_a_maker_shows_what_it_has() -> None:
     relay.up, began = False, now()
     await Abreast(relay).level(led.broadcast)
     assert now() == began
+
+
+@virtual
+async def test_whoever_waits_for_an_end_is_woken_by_it() -> None:
+    """All readers of an answer wait for it at once: looking again and again would take the loop from it."""
+    led = Led()
+    led.finish = Finish("completed", b"{}")
+    loop, began = asyncio.get_running_loop(), now()
+    loop.call_later(TOLD_S / 4, led.told.set)  # something else: it was refused, and is tried again
+    loop.call_later(TOLD_S / 2, setattr, led, "over", True)
+    loop.call_later(TOLD_S / 2, led.told.set)
+    await Abreast(Relay(leading=led.real)).level(led.broadcast)
+    assert now() - began == pytest.approx(TOLD_S / 2, abs=0.001)
+    assert led.looked == 2
 
 
 @virtual

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from broadcast.broadcast import Broadcast
-from broadcast.leading import Leading, one_line
+from broadcast.leading import Leading
 from broadcast.lifecycle import Signal
 from broadcast.log import Log
 from broadcast.owner import Finish
+from broadcast.shown import one_line
 from cache.errors import StoreDown
 from cache.flights import Hit, Led, Refused, Wait
 from cache.views import Others, View

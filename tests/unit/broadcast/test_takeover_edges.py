@@ -161,3 +161,13 @@ async def test_an_orphan_whose_maker_is_back_follows_on() -> None:
     await play.takeover.adopt(play.mirror)
     assert play.texts == ["a"]
     assert play.mirror.orphan_since is None
+
+
+@virtual
+async def test_an_orphan_does_not_follow_what_is_past_its_time() -> None:
+    """Another has led the key meanwhile, and has found what is too old for newcomers: an end."""
+    play = Play()
+    play.flights.replies["join"] = [Refused("PAST", "9")]
+    await play.takeover.adopt(play.mirror)
+    assert play.error == LeaderLost.code
+    assert play.relay.led == []

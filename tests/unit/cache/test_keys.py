@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache.keys import INERT, SharingKeys, scope_of
+from cache.keys import INERT, SharingKeys, beside, scope_of
 
 BODY: dict[str, Any] = {
     "model": "m",
@@ -161,3 +161,13 @@ def test_an_edit_of_a_model_of_our_own_changes_its_keys_alone() -> None:
     assert before.key("t", other) == after.key("t", other)
     assert before.key("t", BODY) == after.key("t", BODY) == keys().key("t", BODY)
     assert before.identity(edited) != after.identity(edited)
+
+
+def test_a_key_beside_another_stays_in_its_scope_and_partition() -> None:
+    """A tenant's purge finds it, and one script may name both; each flight that is evaded has another."""
+    key = keys().key("t", saying("q"))
+    found = {beside(key, 1), beside(key, 2), beside(keys().key("t", saying("r")), 1), key}
+    assert len(found) == 4
+    assert beside(key, 1) == beside(key, 1)
+    assert (len(beside(key, 1)), beside(key, 1)[:16], beside(key, 1)[-2:]) == (64, key[:16], key[-2:])
+    assert set(beside(key, 1)) <= set("0123456789abcdef")

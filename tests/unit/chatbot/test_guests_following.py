@@ -21,13 +21,14 @@ class Parts:
 
     def __init__(self, mirror: Mirror) -> None:
         self.up = True
-        self.link = self.flights = self
+        self.link = self.flights = self.trust = self
         self.proc = "me"
         self.mirrors = {"key": mirror}
         self.leads: dict[str, object] = {}
         self.dead: set[str] = set()
         self.retention_ms = 1000
         self.made = 0
+        self.seen_at: list[int] = []
 
     def listen(self, kind: str, handler: object) -> None:
         """Nothing is pushed here."""
@@ -37,6 +38,9 @@ class Parts:
 
     def mirror(self, *args: object) -> None:
         self.made += 1
+
+    async def seen(self, broadcast: object, epoch: int) -> None:
+        self.seen_at.append(epoch)
 
 
 def guests_of(parts: Parts) -> Guests:
@@ -83,3 +87,6 @@ async def test_what_is_read_without_a_mirror_is_readable_at_once(seq: int) -> No
     began = asyncio.get_running_loop().time()
     async with guests_of(parts).readable(cast(Record, record), (5, seq)):
         assert asyncio.get_running_loop().time() == began
+        assert parts.seen_at == [5], "whether it may have been overruled is found out first"
+    async with guests_of(parts).readable(cast(Record, record), None):
+        assert parts.seen_at == [5], "a fresh reader has seen nothing"

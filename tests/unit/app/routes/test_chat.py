@@ -140,7 +140,7 @@ async def test_a_bad_cursor_is_a_400_before_the_headers(cursor: str) -> None:
 
 @virtual
 async def test_a_cursor_of_an_older_epoch_gets_reset_and_the_whole_text() -> None:
-    """What it has is void; until it has seen something of the new, it is primed with its own old cursor."""
+    """What it has is void; primed with its own old cursor, which the `reset` replaces."""
     async with front() as gate:
         chat = await gate.submit("q")
         whole = await gate.get(chat["stream_url"])
@@ -148,6 +148,7 @@ async def test_a_cursor_of_an_older_epoch_gets_reset_and_the_whole_text() -> Non
         peer = await gate.get(chat["stream_url"], {"last-event-id": f"{epoch - 1}-5"})
         assert b"id: %d-5\n\n" % (epoch - 1) in peer.pieces[0]
         assert (peer.events[0].name, peer.events[0].json) == ("reset", {"epoch": epoch})
+        assert peer.events[0].id == f"{epoch}-0"
         assert peer.text == whole.text
 
 

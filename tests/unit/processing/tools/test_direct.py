@@ -174,14 +174,23 @@ def test_a_cancelled_direct_answer_leaves_nothing(moment: Moment) -> None:
     cancelled_everywhere()
 
 
-@pytest.mark.parametrize(("n", "streams"), [(None, True), (1, True), (2, False)])
-def test_one_answer_streams_and_several_do_not(n: int | None, streams: bool) -> None:
-    """A tool has one answer."""
+@pytest.mark.parametrize(
+    ("form", "streams"),
+    [
+        ({}, True),
+        ({"n": 1}, True),
+        ({"n": 2}, False),
+        ({"stop": ["x"]}, False),
+        ({"response_format": {}}, False),
+    ],
+)
+def test_an_answer_of_a_form_does_not_stream_from_a_tool(form: dict[str, Any], streams: bool) -> None:
+    """A tool has one answer, and knows nothing of forms."""
 
     @virtual
     async def asked() -> None:
         scene = Scene(chosen(("speak", {})), tools=(Speaker("It rains.").tool,))
-        prepared = await scene.run(n=n)
+        prepared = await scene.run(**form)
         assert isinstance(prepared.direct, DirectAnswer) is streams
 
     asked()
