@@ -172,7 +172,7 @@ async def test_the_queue_position_is_shown_everywhere_and_only_falls(launch: Lau
             for i, one in enumerate(made):
                 reading.append(group.create_task(clients[(i + 1) % 2].stream(one["stream_url"])))
                 # One after the other: whoever is older and comes later would move ahead.
-                await _until_positions(clients, made, [None, 1, 2, 3][: i + 1])
+                await _until_placed(clients, made[: i + 1])
             while not all(task.done() for task in reading):
                 await asyncio.to_thread(cluster.simulator.release, "turn")
         streams = [task.result() for task in reading]
@@ -190,11 +190,14 @@ async def test_the_queue_position_is_shown_everywhere_and_only_falls(launch: Lau
     await cluster.until_rest()
 
 
-async def _until_positions(clients: list[Client], made: list[Any], expected: list[int | None]) -> None:
-    """Until each request is shown in its place on the node that did not admit it; the first has the slot."""
+async def _until_placed(clients: list[Client], made: list[Any]) -> None:
+    """Until each request is shown in its place on the node that did not admit it; the first has the slot.
+
+    Or further ahead: its process may not have heard of all others at first, and a shown place never rises.
+    """
     while True:
-        seen = [await clients[(i + 1) % 2].record(one["id"]) for i, one in enumerate(made[: len(expected)])]
-        held = seen[0]["stage"] == "streaming"
-        if held and [one["queue_position"] for one in seen] == expected:
+        seen = [await clients[(i + 1) % 2].record(one["id"]) for i, one in enumerate(made)]
+        held = seen[0]["stage"] == "streaming" and seen[0]["queue_position"] is None
+        if held and all(1 <= (one["queue_position"] or 0) <= i for i, one in enumerate(seen) if i):
             return
         await asyncio.sleep(0.05)

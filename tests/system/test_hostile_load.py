@@ -189,8 +189,9 @@ async def test_hostile_cursors_are_refused_before_the_headers(simulate: Simulate
         accepted = (await client.submit("cursors")).json
         await client.stream(accepted["stream_url"])
     for cursor in (*CURSORS, "\xb2-\xb9"):
-        by_header = get(accepted["stream_url"].partition("?")[0], f"last-event-id: {cursor}")
-        assert (await exchange(gateway.url, by_header)).status == 400, cursor
+        if cursor == cursor.rstrip():  # white space behind a header's value is no part of it
+            by_header = get(accepted["stream_url"].partition("?")[0], f"last-event-id: {cursor}")
+            assert (await exchange(gateway.url, by_header)).status == 400, cursor
         async with Client(gateway.url) as client:
             url = accepted["stream_url"].partition("?")[0]
             reply = await client.call("GET", url, params={"after": cursor})
