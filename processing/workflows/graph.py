@@ -78,8 +78,8 @@ class Graph:
         object.__setattr__(self, "before", before)
 
     def called(self) -> tuple[Node, ...]:
-        """All that are called in preparation: of the last only its tools are."""
-        return tuple(node for node in self.nodes if node is not self.last or node.step.tools)
+        """All but the last."""
+        return tuple(node for node in self.nodes if node is not self.last)
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from cache.views import Others
 from chatbot.record import Record
+from tests.fakes.asgi import Peer
 from tests.fakes.front import Front, front
+from tests.fakes.model import Call
 from tests.fakes.turns import settle
 from tests.virtual_time import virtual
 
@@ -24,15 +27,20 @@ class Telling:
         await self.known.wait()
 
 
+async def listening(gate: Front, group: asyncio.TaskGroup) -> tuple[dict[str, Any], Peer, Call]:
+    """A request that is read, and the call for it."""
+    gate.model.by_hand.add("q")
+    chat = await gate.submit("q")
+    peer = await gate.listen(group, chat["stream_url"])
+    return chat, peer, await gate.model.call("q")
+
+
 @virtual
 async def test_the_end_is_told_when_others_know_and_the_text_before() -> None:
     """Row 3: after `done` nobody says `streaming`, whichever process is asked; and no text waits for that."""
     async with front() as gate, asyncio.TaskGroup() as group:
         telling = Telling(gate)
-        gate.model.by_hand.add("q")
-        chat = await gate.submit("q")
-        peer = await gate.listen(group, chat["stream_url"])
-        call = await gate.model.call("q")
+        chat, peer, call = await listening(gate, group)
         call.say("text")
         record = gate.record(chat["id"])
         record.broadcast.foreign = Others(following=1)
@@ -62,11 +70,8 @@ async def test_an_end_of_its_own_waits_for_nobody() -> None:
     """A cancel has been told where it was taken; the answer goes on for others, and has no end to tell."""
     async with front() as gate, asyncio.TaskGroup() as group:
         telling = Telling(gate)
-        gate.model.by_hand.add("q")
-        chat = await gate.submit("q")
-        peer = await gate.listen(group, chat["stream_url"])
+        chat, peer, call = await listening(gate, group)
         other = await gate.listen(group, (await gate.submit("q"))["stream_url"])
-        call = await gate.model.call("q")
         gate.record(chat["id"]).broadcast.foreign = Others(following=1)
         await gate.post(f"/chat/{chat['id']}/cancel", {})
         await settle()
@@ -82,10 +87,7 @@ async def test_whoever_leaves_meanwhile_is_written_to_no_more() -> None:
     """Its connection is gone: the wait goes to its end, and nothing is left behind."""
     async with front() as gate, asyncio.TaskGroup() as group:
         telling = Telling(gate)
-        gate.model.by_hand.add("q")
-        chat = await gate.submit("q")
-        peer = await gate.listen(group, chat["stream_url"])
-        call = await gate.model.call("q")
+        chat, peer, call = await listening(gate, group)
         gate.record(chat["id"]).broadcast.foreign = Others(following=1)
         call.complete()
         await settle()

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from chatbot.behind import BEAT_S
+from chatbot.conversations import Conversations
 from chatbot.record import Record, Role
 from runtime.errors import (
     Conflict,
@@ -15,8 +16,15 @@ from runtime.errors import (
     NotFound,
 )
 from tests.fakes.conversations import MemoryConversations, answered, contents, conversations, running, say
-from tests.fakes.pipeline import pipeline
+from tests.fakes.pipeline import Pipeline, pipeline
 from tests.virtual_time import virtual
+
+
+async def begins_anew(pipe: Pipeline, talk: Conversations, question: str) -> None:
+    """It was asked alone, and is all that is kept."""
+    assert contents(pipe.model.asked(question)[0]) == [question]
+    turns = (await talk.show("c", "t"))["turns"]
+    assert [turn["messages"][0]["content"] for turn in turns] == [question]
 
 
 @virtual
@@ -30,9 +38,7 @@ async def test_a_turn_that_runs_adds_nothing_to_what_was_deleted_meanwhile() -> 
         await talk.forget("c", "t")
         call.complete()
         await answered(pipe, talk, found)
-        assert contents(pipe.model.asked("two")[0]) == ["two"]
-        turns = (await talk.show("c", "t"))["turns"]
-        assert [turn["messages"][0]["content"] for turn in turns] == ["two"]
+        await begins_anew(pipe, talk, "two")
 
 
 @virtual
@@ -47,9 +53,7 @@ async def test_what_runs_long_adds_nothing_to_what_was_deleted_meanwhile() -> No
         found = await say(pipe, talk, "two")
         call.complete()
         await answered(pipe, talk, found)
-        assert contents(pipe.model.asked("two")[0]) == ["two"]
-        turns = (await talk.show("c", "t"))["turns"]
-        assert [turn["messages"][0]["content"] for turn in turns] == ["two"]
+        await begins_anew(pipe, talk, "two")
 
 
 @virtual
